@@ -1,0 +1,143 @@
+"""The seams: what a device, an interrupt line, a vCPU and an engine are to everybody else.
+
+A machine, a board, a device, a loader or a report sees only these; which engine stands behind
+them it cannot know.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from minihv.exits import Exit
+from minihv.x86.state import CpuState
+
+
+class Device(Protocol):
+    """Registers behind a window. Offsets are relative to the window; a device never knows where it is.
+
+    Values are little-endian unsigned integers of `size` bytes. The bus splits an access that is wider
+    than `max_width` (bytes) into accesses of that width, lowest offset first. Handlers run on vCPU
+    threads, one at a time: the bus owner holds the machine's device lock where there are several vCPUs.
+    """
+
+    max_width: int
+
+    def read(self, offset: int, size: int) -> int: ...
+
+    def write(self, offset: int, size: int, value: int) -> None: ...
+
+    def register(self, offset: int, write: bool) -> str:
+        """Name of the register at `offset`, as the data sheet spells it; for statistics and traces."""
+        ...
+
+    def reset(self) -> None:
+        """Back to the state after power-on."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the device holds; called once, also after errors."""
+        ...
+
+
+class IrqLine(Protocol):
+    """One interrupt input. Level semantics: an edge is a False -> True change. Callable from any thread."""
+
+    def __call__(self, level: bool, /) -> None: ...
+
+
+class ByteSink(Protocol):
+    """Where a console's bytes go."""
+
+    def write(self, data: bytes, /) -> None: ...
+
+
+class ByteSource(Protocol):
+    """Where a console's input comes from: never blocks."""
+
+    def take(self, limit: int, /) -> bytes:
+        """At most `limit` bytes that have arrived; empty when there is none just now."""
+        ...
+
+
+class Clock(Protocol):
+    """Nanoseconds of guest-visible time since some start; injected so that tests own the time."""
+
+    def __call__(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTraits:
+    """What an engine brings itself. The builder supplies what is missing; nobody asks for names."""
+
+    provides: frozenset[str]
+    """Of "pic", "pit", "lapic", "ioapic": the controllers that need no software model."""
+    parallel: bool
+    """vCPUs run each on a thread of its own; else they take turns on one thread."""
+    counts_instructions: bool
+    """`run(budget)` is exact and `Vcpu.instructions` is kept."""
+    single_step: bool
+
+
+class Vcpu(Protocol):
+    """One virtual CPU. Only its own thread may call anything but `kick`."""
+
+    index: int
+    left_ns: int
+    """Host time (`time.perf_counter_ns`) at which the guest was last left: handling time starts here."""
+    instructions: int
+    """Guest instructions executed so far; 0 for ever where the engine does not count."""
+
+    def run(self, budget: int | None = None) -> Exit:
+        """Run the guest until it needs the VMM. `budget`: at most so many instructions, where counted."""
+        ...
+
+    def complete(self, data: bytes) -> None:
+        """Answer the last exit (IoIn, MmioRead, MsrRead, Hypercall ...) before the next `run`."""
+        ...
+
+    def kick(self) -> None:
+        """From any thread: make a `run` that is going on, or the next one, return `Interrupted`."""
+        ...
+
+    def get_state(self) -> CpuState:
+        """The whole architectural state; an exit that is still open is completed first."""
+        ...
+
+    def set_state(self, state: CpuState) -> None: ...
+
+    def site(self, exit: Exit, /) -> int:
+        """Linear address of the instruction that caused `exit`, the last one returned by `run`."""
+        ...
+
+    def debug(self, single_step: bool, breakpoints: tuple[int, ...] = ()) -> None:
+        """Ask for `DebugStop` after each instruction and/or at up to four linear addresses."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Engine(Protocol):
+    """Something that executes guest code. Created by `minihv.engine.select`, closed by the machine."""
+
+    name: str
+    traits: EngineTraits
+
+    def create_vcpu(self, index: int) -> Vcpu: ...
+
+    def irq_line(self, gsi: int) -> IrqLine:
+        """The line of global system interrupt `gsi`, where the engine provides the controllers."""
+        ...
+
+    def counters(self) -> Mapping[str, int]:
+        """The engine's own counters, by name; only ever growing."""
+        ...
+
+    def describe(self) -> Mapping[str, str]:
+        """What stands behind the engine ("kind": "PVM" ...), for reports."""
+        ...
+
+    def poll(self) -> None:
+        """Called a few times a second from the machine's own thread; finds vCPUs that sleep for ever."""
+        ...
+
+    def close(self) -> None: ...

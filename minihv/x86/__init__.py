@@ -1,0 +1,1 @@
+"""x86 facts as data and pure functions: state, registers, segments, paging, CPUID."""

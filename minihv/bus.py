@@ -30,7 +30,7 @@ class Window:
         return self.start + self.size
 
     def register(self, address: int, write: bool) -> str:
-        """X for an absolute address inside the window."""
+        """`name.REGISTER` for an absolute address inside the window."""
         return f"{self.name}.{self.device.register(address - self.start, write)}"
 
 
@@ -114,7 +114,7 @@ class Bus:
         self._write_split(address, size, value)
 
     def owner(self, address: int, write: bool) -> str:
-        """X of whoever answers at `address`, or `unclaimed`."""
+        """`name.REGISTER` of whoever answers at `address`, or `unclaimed`."""
         window = self.find(address)
         return window.register(address, write) if window is not None else "unclaimed"
 

@@ -78,6 +78,24 @@ class EngineTraits:
     single_step: bool
 
 
+class Site(Protocol):
+    """The place in guest code that caused an exit. Cheap to take, resolved when a report asks."""
+
+    def address(self) -> int:
+        """Linear address of the instruction itself."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ExactSite:
+    """A site whose instruction address the engine knew right away."""
+
+    linear: int
+
+    def address(self) -> int:
+        return self.linear
+
+
 class Vcpu(Protocol):
     """One virtual CPU. Only its own thread may call anything but `kick`."""
 
@@ -105,8 +123,8 @@ class Vcpu(Protocol):
 
     def set_state(self, state: CpuState) -> None: ...
 
-    def site(self, exit: Exit, /) -> int:
-        """Linear address of the instruction that caused `exit`, the last one returned by `run`."""
+    def site(self, exit: Exit, /) -> Site:
+        """Where `exit`, the last one returned by `run`, came from. Called for the first exit of a site."""
         ...
 
     def debug(self, single_step: bool, breakpoints: tuple[int, ...] = ()) -> None:

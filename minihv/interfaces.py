@@ -134,6 +134,73 @@ class Vcpu(Protocol):
     def close(self) -> None: ...
 
 
+class InterruptSource(Protocol):
+    """What stands at the interrupt pin of a software vCPU: its local APIC, or a bare 8259 pair.
+
+    Called only from the vCPU's own thread, inside `run`. Whoever changes the outcome of `pending` at any
+    other time (a timer that expires, a line that rises, an IPI from elsewhere) calls
+    `InterruptTarget.notice` of its vCPU afterwards; a source that moves its next timer deadline calls
+    `Vcpu.kick`, so that the machine gets to plan anew.
+    """
+
+    cr8: int
+    """Task priority class, 0..15 (TPR bits 7:4; SDM Vol. 3A, 11.8.6). A bare 8259 just keeps the value."""
+
+    def pending(self) -> int | None:
+        """Vector of the interrupt that may be delivered now, TPR and in-service ones considered; else None.
+
+        Does not change anything.
+        """
+        ...
+
+    def acknowledge(self) -> int:
+        """The processor takes the interrupt (INTA): its vector; IRR moves to ISR. Called after `pending`."""
+        ...
+
+    def read_msr(self, index: int) -> int | None:
+        """IA32_APIC_BASE (0x1b), IA32_TSC_DEADLINE (0x6e0) or x2APIC (0x800..0x8ff); None: #GP."""
+        ...
+
+    def write_msr(self, index: int, value: int) -> bool:
+        """The same MSRs; False: #GP, and nothing was changed."""
+        ...
+
+    def mmio_base(self) -> int | None:
+        """GPA of the 4 KiB xAPIC register page that this vCPU sees; None in x2APIC mode, disabled or bare PIC.
+
+        The engine serves this page itself by `read` and `write`: no exit, as with KVM's own LAPIC.
+        """
+        ...
+
+    def read(self, offset: int, size: int) -> int: ...
+
+    def write(self, offset: int, size: int, value: int) -> None: ...
+
+    def reset(self) -> None:
+        """INIT: back to the state after power-on, APIC id and base kept (SDM Vol. 3A, 11.4.7.3)."""
+        ...
+
+
+class InterruptTarget(Protocol):
+    """A software vCPU as interrupt controllers see it. Callable from any thread."""
+
+    local_apic: InterruptSource | None
+
+    def notice(self) -> None:
+        """The answer of `local_apic.pending()` may have changed: look before the next instruction."""
+        ...
+
+    def deliver_init(self) -> None: ...
+
+    def deliver_sipi(self, vector: int) -> None:
+        """Start-up IPI: only a vCPU that waits for it starts, in real mode at CS = vector << 8, IP = 0."""
+        ...
+
+    def deliver_nmi(self) -> None: ...
+
+    def kick(self) -> None: ...
+
+
 class Engine(Protocol):
     """Something that executes guest code. Created by `minihv.engine.select`, closed by the machine."""
 

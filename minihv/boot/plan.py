@@ -26,7 +26,7 @@ class LoadRequest:
     name: str
     data: bytes
     format: str | None = None
-    """None: recognise by content. Else a name from `minihv.boot.FORMATS`."""
+    """None: recognise by content. Else a name from `minihv.boot.load.FORMATS`."""
     load_address: int | None = None
     entry: int | None = None
     cmdline: str = ""
@@ -64,3 +64,5 @@ class BootPlan:
     symbols: bytes = b""
     needs_bios_tables: bool = field(default=True)
     """False for firmware, which builds its own ACPI and MP tables."""
+    disk: bytes = b""
+    """Contents of the boot disk, whole 512-byte sectors; empty: the machine needs no boot disk."""

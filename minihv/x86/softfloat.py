@@ -201,7 +201,7 @@ def exact_mul(x: Value, y: Value) -> Value | None:
 
 
 def exact_div(x: Value, y: Value) -> Value | None:
-    """x / y of two non-NaN operands; None: invalid (0/0, inf/inf). A finite x over 0 gives INF (caller: ZE)."""
+    """x / y of two non-NaN operands; None: invalid (0/0, inf/inf). Finite x over 0: INF (caller: ZE)."""
     sign = x.sign ^ y.sign
     if x.kind == INF:
         return None if y.kind == INF else Value(INF, sign, 0, 0)

@@ -7,10 +7,36 @@ or F64.
 """
 
 from minihv.x86.softfloat import (
-    DE, DENORMAL, F32, F64, IE, INF, NORMAL, OE, PE, QNAN, RNE, RZ, SNAN, UE, ZE, ZERO,
-    Format, Value, exact_add, exact_compare, exact_div, exact_mul, exact_sqrt, from_integer,
-    round_value, rounds_to_infinity, shift_round, to_integer, unpack,
-)  # fmt: skip
+    DE,
+    DENORMAL,
+    F32,
+    F64,
+    IE,
+    INF,
+    NORMAL,
+    OE,
+    PE,
+    QNAN,
+    RNE,
+    RZ,
+    SNAN,
+    UE,
+    ZE,
+    ZERO,
+    Format,
+    Value,
+    exact_add,
+    exact_compare,
+    exact_div,
+    exact_mul,
+    exact_sqrt,
+    from_integer,
+    round_value,
+    rounds_to_infinity,
+    shift_round,
+    to_integer,
+    unpack,
+)
 
 DAZ, UM, FTZ = 1 << 6, 1 << 11, 1 << 15
 """MXCSR bits (SDM Vol. 1, 10.2.3); rounding control is bits 13-14."""

@@ -11,10 +11,35 @@ exponent moved by 24576 (SDM Vol. 1, 8.5.4, 8.5.5). Unmasked PE changes nothing.
 """
 
 from minihv.x86.softfloat import (
-    C1, DE, DENORMAL, F80, IE, INF, NORMAL, OE, PE, QNAN, RZ, SNAN, UE, UNSUPPORTED, ZE, ZERO,
-    Format, Value, exact_add, exact_compare, exact_div, exact_mul, exact_sqrt,
-    from_integer, round_value, rounds_to_infinity, to_integer, unpack,
-)  # fmt: skip
+    C1,
+    DE,
+    DENORMAL,
+    F80,
+    IE,
+    INF,
+    NORMAL,
+    OE,
+    PE,
+    QNAN,
+    RZ,
+    SNAN,
+    UE,
+    UNSUPPORTED,
+    ZE,
+    ZERO,
+    Format,
+    Value,
+    exact_add,
+    exact_compare,
+    exact_div,
+    exact_mul,
+    exact_sqrt,
+    from_integer,
+    round_value,
+    rounds_to_infinity,
+    to_integer,
+    unpack,
+)
 
 INDEFINITE = F80.default_nan
 SIGN = 1 << 79
@@ -177,7 +202,7 @@ def from_int(value: int) -> int:
 
 
 def store(fmt: Format, x: Value, cw: int) -> tuple[int, int]:
-    """FST m32/m64. OE or UE raised and unmasked: nothing is to be stored, no PE (SDM Vol. 1, 8.5.4, 8.5.5)."""
+    """FST m32/m64. OE or UE raised and unmasked: nothing is stored, no PE (SDM Vol. 1, 8.5.4, 8.5.5)."""
     if x.kind == UNSUPPORTED:
         return fmt.default_nan, IE
     top = x.sign << (fmt.width - 1)
@@ -321,5 +346,3 @@ def remainder(x: Value, bits: int, y: Value, cw: int, nearest: bool) -> tuple[in
     exact = Value(NORMAL if rest else ZERO, x.sign ^ negate if rest else x.sign, rest, e)
     result, flags = pack80(exact, cw)
     return result, flags | denormal | codes
-
-

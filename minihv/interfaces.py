@@ -105,6 +105,14 @@ class Vcpu(Protocol):
     instructions: int
     """Guest instructions executed so far; 0 for ever where the engine does not count."""
 
+    def attach_thread(self) -> None:
+        """Called on the thread that will call `run`, before it does."""
+        ...
+
+    def detach_thread(self) -> None:
+        """Called on that thread when it will not call `run` any more."""
+        ...
+
     def run(self, budget: int | None = None) -> Exit:
         """Run the guest until it needs the VMM. `budget`: at most so many instructions, where counted."""
         ...
@@ -199,6 +207,15 @@ class InterruptTarget(Protocol):
     def deliver_nmi(self) -> None: ...
 
     def kick(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What an engine must know before it starts."""
+
+    cpus: int = 1
+    irqchip: str = "kernel"
+    """"kernel": the engine's own controllers where it has any; "split": only its LAPICs; "none"."""
 
 
 class Engine(Protocol):

@@ -1,0 +1,183 @@
+"""The kvm engine behind `minihv.interfaces.Engine`."""
+
+import platform
+from collections.abc import Mapping
+
+from minihv.engine.kvm import abi
+from minihv.engine.kvm.cdata import ffi
+from minihv.engine.kvm.cpuid import guest_cpuid
+from minihv.engine.kvm.kernel import Kernel
+from minihv.engine.kvm.kind import KIND_WORDS, kvm_kind, read_cpu
+from minihv.engine.kvm.statsfd import StatsFd
+from minihv.engine.kvm.system import Kvm
+from minihv.engine.kvm.vcpu import KvmVcpu
+from minihv.engine.kvm.vm import Vm
+from minihv.errors import HostError
+from minihv.interfaces import EngineConfig, EngineTraits, IrqLine
+from minihv.memory import GuestMemory
+
+PROVIDED = {
+    "kernel": frozenset(("pic", "pit", "lapic", "ioapic")),
+    "split": frozenset(("lapic",)),
+    "none": frozenset[str](),
+}
+"""--irqchip -> the controllers that the kernel provides."""
+
+REQUIRED = (
+    (abi.CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"),
+    (abi.CAP_SYNC_REGS, "KVM_CAP_SYNC_REGS"),
+    (abi.CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"),
+    (abi.CAP_VCPU_EVENTS, "KVM_CAP_VCPU_EVENTS"),
+    (abi.CAP_DEBUGREGS, "KVM_CAP_DEBUGREGS"),
+)
+"""Capabilities without which the engine cannot work; all are in Linux 4.17 and later."""
+
+
+class KvmEngine:
+    """A VM under /dev/kvm over `memory`. Raises KvmError or HostError; closes what it opened."""
+
+    name = "kvm"
+
+    def __init__(self, memory: GuestMemory, config: EngineConfig, device: str = "/dev/kvm") -> None:
+        self.memory = memory
+        self.config = config
+        self.traits = EngineTraits(
+            provides=PROVIDED[config.irqchip], parallel=True, counts_instructions=False, single_step=True
+        )
+        self.kernel_lapic = config.irqchip != "none"
+        self._vcpus: list[KvmVcpu] = []
+        self._vm: Vm | None = None
+        self._stats: list[StatsFd] | None = None
+        self.kvm = Kvm(device)
+        try:
+            self.kernel: Kernel = self.kvm.kernel
+            self._check()
+            self.kind = kvm_kind()
+            self.emulates_ring0 = self.kind == "pvm"
+            self._cpuid = self.kvm.supported_cpuid()
+            self.msr_list = self.kvm.msr_indices()
+            self._vm = self.kvm.create_vm()
+            self._set_up(self._vm)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def vm(self) -> Vm:
+        """The VM; raises HostError after close."""
+        if self._vm is None:
+            raise HostError("this kvm engine is closed; make a new one")
+        return self._vm
+
+    def _check(self) -> None:
+        for capability, name in REQUIRED:
+            if not self.kvm.check(capability):
+                raise HostError(
+                    f"this kernel's KVM lacks {name}; use Linux 4.17 or newer, or --engine interpret"
+                )
+        most = self.kvm.check(abi.CAP_MAX_VCPUS)
+        if self.config.cpus > most:
+            raise HostError(
+                f"this KVM allows {most} vCPUs, {self.config.cpus} were asked for; use -c {most} at most"
+            )
+
+    def _set_up(self, vm: Vm) -> None:
+        for region in self.memory.regions:
+            vm.add_memory(region.gpa, region.view, region.readonly)
+        vm.set_vmx_pages()
+        if self.config.irqchip == "kernel":
+            vm.create_irqchip()
+        elif self.config.irqchip == "split":
+            vm.split_irqchip()
+        vm.try_enable(abi.CAP_X86_USER_SPACE_MSR, abi.MSR_EXIT_UNKNOWN)
+        size = vm.check(abi.CAP_XSAVE2)
+        self.xsave_size = size or (4096 if vm.check(abi.CAP_XSAVE) else 0)
+
+    def create_vcpu(self, index: int) -> KvmVcpu:
+        """A vCPU with the guest's CPUID, in its reset state."""
+        vcpu = KvmVcpu(self, index, self.vm.create_vcpu(index))
+        self._vcpus.append(vcpu)
+        entries = guest_cpuid(self._cpuid, index, self.config.cpus, self.kernel_lapic)
+        table = ffi.new("struct kvm_cpuid2 *", {"nent": len(entries), "entries": len(entries)})
+        for target, e in zip(table.entries, entries, strict=True):
+            target.function, target.index, target.flags = e.function, e.index, e.flags
+            target.eax, target.ebx, target.ecx, target.edx = e.eax, e.ebx, e.ecx, e.edx
+        self.kernel.ioctl(vcpu.fd, abi.SET_CPUID2, table)
+        return vcpu
+
+    def irq_line(self, gsi: int) -> IrqLine:
+        """KVM_IRQ_LINE on the in-kernel PIC and IOAPIC; a quick repeat of a level costs no system call."""
+        return _IrqLine(self.vm, gsi)
+
+    def counters(self) -> Mapping[str, int]:
+        """KVM_GET_STATS_FD: the VM's counters, and the vCPUs' summed up. Empty where it is missing."""
+        if self._stats is None:
+            if not self.kvm.check(abi.CAP_BINARY_STATS_FD):
+                return {}
+            fds = [self.vm.fd, *(v.fd for v in self._vcpus)]
+            self._stats = [StatsFd(self.kernel.ioctl(fd, abi.GET_STATS_FD)) for fd in fds]
+        total: dict[str, int] = {}
+        for stats in self._stats:
+            for name, value in stats.read().items():
+                total[name] = total.get(name, 0) + value
+        return total
+
+    def describe(self) -> Mapping[str, str]:
+        cpu = read_cpu()
+        return {
+            "kvm": self.kind,
+            "kvm_words": KIND_WORDS[self.kind],
+            "cpu": cpu.model or cpu.vendor,
+            "kernel": platform.release(),
+        }
+
+    def poll(self) -> None:
+        """With the LAPIC in the kernel HLT does not come back: ask the sleepers whether they can wake."""
+        if not self.kernel_lapic:
+            return
+        for vcpu in self._vcpus:
+            if vcpu.blocked():
+                vcpu.probe()
+
+    def close(self) -> None:
+        """Close vCPUs, VM and /dev/kvm; harmless when done twice."""
+        for stats in self._stats or ():
+            stats.close()
+        self._stats = None
+        for vcpu in self._vcpus:
+            vcpu.close()
+        self._vcpus.clear()
+        if self._vm is not None:
+            self._vm.close()
+            self._vm = None
+        self.kvm.close()
+
+
+class _IrqLine:
+    """One GSI; remembers its level so that only changes reach the kernel."""
+
+    def __init__(self, vm: Vm, gsi: int) -> None:
+        self._vm = vm
+        self._gsi = gsi
+        self._level = False
+
+    def __call__(self, level: bool, /) -> None:
+        if level != self._level:
+            self._level = level
+            self._vm.irq_line(self._gsi, level)
+
+
+def probe(device: str = "/dev/kvm") -> str | None:
+    """Why the kvm engine cannot work here, in one sentence; None where it can."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return f"the kvm engine runs x86 guests on x86-64 hosts, this is {platform.machine()}"
+    from minihv.errors import MinihvError
+
+    try:
+        with Kvm(device) as kvm:
+            for capability, name in REQUIRED:
+                if not kvm.check(capability):
+                    return f"this kernel's KVM lacks {name}"
+    except MinihvError as error:
+        return str(error)
+    return None

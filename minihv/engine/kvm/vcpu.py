@@ -1,0 +1,304 @@
+"""One vCPU: the loop around KVM_RUN (KVM API 4.10 and 5, "The kvm_run structure")."""
+
+import fcntl
+import mmap
+import os
+import signal
+import struct
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from minihv.engine.kvm import abi
+from minihv.engine.kvm.cdata import ffi
+from minihv.engine.kvm.decode import decode
+from minihv.engine.kvm.site import BEFORE, CodeSite
+from minihv.engine.kvm.state import StatePort
+from minihv.engine.kvm.statsfd import StatsFd
+from minihv.errors import GuestMemoryError
+from minihv.exits import (
+    Exit,
+    Fault,
+    Halt,
+    Hypercall,
+    Interrupted,
+    IoIn,
+    IoOut,
+    MmioRead,
+    MmioWrite,
+    MsrRead,
+    MsrWrite,
+)
+from minihv.interfaces import Site
+from minihv.x86.paging import translate
+from minihv.x86.state import CpuState, MpState
+
+if TYPE_CHECKING:
+    from minihv.engine.kvm.engine import KvmEngine
+
+KICK_SIGNAL = signal.SIGURG
+"""Blocked on vCPU threads except inside KVM_RUN (KVM_SET_SIGNAL_MASK), so it needs no handler and no
+process-wide state; and its default action is to do nothing, so a stray one is harmless."""
+
+# exit_reason, io.direction, io.size, io.port, io.count, io.data_offset and the synchronised RIP, in one
+# call: offsets 8, 32, 33, 34, 36, 40 and 432 of struct kvm_run.
+_HOT = struct.Struct("<8xI20xBBHIQ384xQ")
+_MMIO_DATA = 40
+_REG_RFLAGS = 440
+
+
+class KvmVcpu:
+    """Implements `minihv.interfaces.Vcpu`."""
+
+    def __init__(self, engine: "KvmEngine", index: int, fd: int) -> None:
+        self.index = index
+        self.left_ns = 0
+        self.instructions = 0
+        self.fd = fd
+        self._engine = engine
+        self._kernel = engine.kernel
+        self._map = mmap.mmap(fd, engine.kvm.vcpu_mmap_size)
+        self._run: Any = ffi.from_buffer("struct kvm_run *", self._map)
+        self._run.kvm_valid_regs = abi.SYNC_X86_REGS
+        self._answer: int | str = 0
+        self._queued: Exit | None = None
+        self._ran = False
+        self._kicked = False
+        self._probe = False
+        self._thread: int | None = None
+        self._thread_lock = threading.Lock()
+        self._old_mask: set[int] = set()
+        self._stats: StatsFd | None = None
+        self.port = StatePort(
+            self._kernel, fd, engine.msr_list, engine.xsave_size, engine.kernel_lapic, abi.EVENT_SMM
+        )
+
+    # Threads and kicks
+
+    def attach_thread(self) -> None:
+        """Make the calling thread the one that runs this vCPU."""
+        self._old_mask = set(signal.pthread_sigmask(signal.SIG_BLOCK, {KICK_SIGNAL}))
+        allowed = signal.pthread_sigmask(signal.SIG_BLOCK, ()) - {KICK_SIGNAL}
+        mask = ffi.new("struct kvm_signal_mask *", {"len": 8})
+        mask.sigset = list(sum(1 << s - 1 for s in allowed).to_bytes(8, "little"))
+        self._kernel.ioctl(self.fd, abi.SET_SIGNAL_MASK, mask)
+        with self._thread_lock:
+            self._thread = threading.get_ident()
+
+    def detach_thread(self) -> None:
+        """The calling thread will not run this vCPU any more; a kick after this waits for the next."""
+        with self._thread_lock:
+            self._thread = None
+        self._drain()
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._old_mask)
+
+    def kick(self) -> None:
+        self._kicked = True
+        self._wake()
+
+    def probe(self) -> None:
+        """Make a `run` that sleeps in the kernel look whether it can ever wake up."""
+        self._probe = True
+        self._wake()
+
+    def _wake(self) -> None:
+        # immediate_exit for a thread that is on its way into KVM_RUN, the signal for one that is inside.
+        self._run.immediate_exit = 1
+        with self._thread_lock:
+            if self._thread is not None:
+                signal.pthread_kill(self._thread, KICK_SIGNAL)
+
+    def _drain(self) -> None:
+        self._run.immediate_exit = 0
+        while signal.sigtimedwait({KICK_SIGNAL}, 0) is not None:
+            pass  # the loop condition itself takes the signal
+
+    # Running
+
+    def run(self, budget: int | None = None) -> Exit:
+        """Run until the guest needs the VMM. KVM counts no instructions: `budget` is not used."""
+        if self._queued is not None:
+            return self._take_queued()
+        while True:
+            try:
+                fcntl.ioctl(self.fd, abi.RUN)
+            except InterruptedError:
+                # exit_reason still holds an old reason: never decode after -1.
+                self.left_ns = time.perf_counter_ns()
+                stop = self._interrupted()
+                if stop is None:
+                    continue
+                return stop
+            except BlockingIOError:
+                continue  # EAGAIN: an INIT or SIPI has just been taken (KVM API 4.38)
+            except OSError as error:
+                self.left_ns = time.perf_counter_ns()
+                return self._run_failed(error)
+            self.left_ns = time.perf_counter_ns()
+            reason, direction, size, port, count, offset, rip = _HOT.unpack_from(self._map)
+            if reason == abi.EXIT_IO:
+                if direction:
+                    return IoOut(port, size, count, self._map[offset : offset + size * count], rip)
+                self._answer = offset
+                return IoIn(port, size, count, rip)
+            if reason == abi.EXIT_IRQ_WINDOW_OPEN:
+                continue
+            return self._decode(reason, rip)
+
+    def _decode(self, reason: int, rip: int) -> Exit:
+        stop = decode(self._run, reason, rip)
+        if isinstance(stop, MmioRead):
+            self._answer = _MMIO_DATA
+        elif isinstance(stop, MsrRead | MsrWrite):
+            self._answer = "msr"
+        elif isinstance(stop, Hypercall):
+            self._answer = "hypercall"
+        elif isinstance(stop, Fault) and not stop.instruction:
+            stop.instruction = self._code(rip)
+        return stop
+
+    def _interrupted(self) -> Exit | None:
+        """After EINTR: a kick, a host signal, or the question whether a sleeping vCPU can wake."""
+        kicked, probe = self._kicked, self._probe
+        self._kicked = self._probe = False
+        self._drain()
+        if kicked or not probe:
+            return Interrupted()
+        state = self.port.mp_state()
+        if state in (MpState.UNINITIALIZED, MpState.INIT_RECEIVED):
+            return Halt(wakeable=False, rip=self.port.load_regs().rip)
+        if state is MpState.HALTED:
+            regs = self.port.load_regs()
+            if not regs.rflags & 0x200:
+                return Halt(wakeable=False, rip=regs.rip)
+        return None
+
+    def _run_failed(self, error: OSError) -> Fault:
+        rip = self.port.load_regs().rip
+        message = f"KVM_RUN failed: {error.strerror} (errno {error.errno})"
+        return Fault("internal-error", message, self._code(rip), rip)
+
+    def blocked(self) -> bool:
+        """True while the vCPU sleeps inside KVM_RUN (HLT, or waiting to be started)."""
+        if self._stats is None:
+            self._stats = StatsFd(self._kernel.ioctl(self.fd, abi.GET_STATS_FD))
+        return bool(self._stats.value("blocking"))
+
+    def complete(self, data: bytes) -> None:
+        answer = self._answer
+        if isinstance(answer, int):
+            self._map[answer : answer + len(data)] = data
+        elif answer == "msr":
+            self._run.msr.error = 0 if data else 1
+            self._run.msr.data = int.from_bytes(data, "little")
+        else:
+            self._run.hypercall.ret = int.from_bytes(data, "little")
+
+    # State
+
+    def _finish_exit(self) -> None:
+        """RIP and the destination of a read move only at the next entry: enter without running.
+
+        Finishing may itself need another exit (the second half of a wide MMIO access); it is kept for
+        the next `run`.
+        """
+        if self._queued is not None:
+            return
+        self._run.immediate_exit = 1
+        try:
+            fcntl.ioctl(self.fd, abi.RUN)
+        except (InterruptedError, BlockingIOError):
+            return
+        finally:
+            self._run.immediate_exit = int(self._kicked)
+        reason, direction, size, port, count, offset, rip = _HOT.unpack_from(self._map)
+        if reason == abi.EXIT_IO:
+            self._queued = (
+                IoOut(port, size, count, self._map[offset : offset + size * count], rip)
+                if direction
+                else IoIn(port, size, count, rip)
+            )
+            self._answer = offset
+        else:
+            self._queued = self._decode(reason, rip)
+
+    def _take_queued(self) -> Exit:
+        stop, self._queued = self._queued, None
+        assert stop is not None
+        self.left_ns = time.perf_counter_ns()
+        return stop
+
+    def get_state(self) -> CpuState:
+        self._finish_exit()
+        return self.port.load()
+
+    def set_state(self, state: CpuState) -> None:
+        self.port.store(state)
+
+    def debug(self, single_step: bool, breakpoints: tuple[int, ...] = ()) -> None:
+        """KVM_SET_GUEST_DEBUG (KVM API 4.60); breakpoints are execution breakpoints in DR0..DR3."""
+        if len(breakpoints) > 4:
+            raise ValueError(f"the processor has four breakpoint registers, {len(breakpoints)} asked for")
+        request = ffi.new("struct kvm_guest_debug *")
+        if single_step:
+            request.control |= abi.GUESTDBG_ENABLE | abi.GUESTDBG_SINGLESTEP
+        if breakpoints:
+            request.control |= abi.GUESTDBG_ENABLE | abi.GUESTDBG_USE_HW_BP
+            request.debugreg[7] = 0x400
+            for number, address in enumerate(breakpoints):
+                request.debugreg[number] = address
+                request.debugreg[7] |= 2 << 2 * number  # Gn, R/Wn = LENn = 0: execution
+        self._kernel.ioctl(self.fd, abi.SET_GUEST_DEBUG, request)
+
+    # Where an exit came from
+
+    def site(self, exit: Exit, /) -> Site:
+        rip = getattr(exit, "rip", 0)
+        write, size, gpa = "", 0, 0
+        if isinstance(exit, IoOut):
+            write, size, gpa = "port", exit.size, exit.port
+        elif isinstance(exit, MmioWrite):
+            write, size, gpa = "mmio", len(exit.data), exit.gpa
+        sregs = self.port.load_sregs()
+        bits = 64 if sregs.cs.l and sregs.efer & 0x400 else 32 if sregs.cs.db else 16
+        linear = (sregs.cs.base + rip) & 0xFFFFFFFFFFFFFFFF
+        if not write:
+            return CodeSite(linear, b"", 0, bits, "", 0, 0, False)
+        before = min(BEFORE, linear)
+        code = self._read_linear(sregs, linear - before, before + BEFORE)
+        if len(code) <= before:
+            return CodeSite(linear, b"", 0, bits, "", 0, 0, False)
+        return CodeSite(linear, code, before, bits, write, size, gpa, self._engine.emulates_ring0)
+
+    def _code(self, rip: int) -> bytes:
+        sregs = self.port.load_sregs()
+        return self._read_linear(sregs, (sregs.cs.base + rip) & 0xFFFFFFFFFFFFFFFF, 15)
+
+    def _read_linear(self, sregs: Any, linear: int, size: int) -> bytes:
+        """Up to `size` bytes at a linear address; fewer where a page is not mapped or not RAM."""
+        memory = self._engine.memory
+        data = b""
+        while len(data) < size:
+            at = linear + len(data)
+            part = min(size - len(data), 4096 - at % 4096)
+            gpa = translate(memory.read_int, sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer, at, ac=True)
+            try:
+                if gpa is None:
+                    break
+                data += memory.read(gpa, part)
+            except GuestMemoryError:
+                break
+        return data
+
+    def close(self) -> None:
+        """Close what belongs to the vCPU; harmless when done twice."""
+        if self.fd < 0:
+            return
+        with self._thread_lock:
+            self._thread = None
+        if self._stats is not None:
+            self._stats.close()
+        ffi.release(self._run)
+        self._map.close()
+        os.close(self.fd)
+        self.fd = -1

@@ -76,7 +76,6 @@ class RawTerminal:
         """The terminal as it was found."""
         if not self.raw or self._saved is None:
             return
-        self.raw = False
         # From the background, tcsetattr stops the process with SIGTTOU unless that is blocked.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         try:
@@ -85,6 +84,7 @@ class RawTerminal:
             self._saved = None  # the terminal hung up: there is nothing to restore
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        self.raw = False  # after the fact: an interrupt in between must not leave the terminal raw
 
     def _in_foreground(self) -> bool:
         try:

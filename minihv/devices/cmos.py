@@ -4,7 +4,7 @@ Sources: Motorola MC146818A data sheet (ADI856R2); IBM PC/AT technical reference
 bytes from 0x0e on; Bochs rombios and QEMU for the memory sizes above 16 MiB and the number of CPUs.
 
 The time is the injected wall clock plus an offset that changes when the guest sets the clock. Nothing
-ticks: flags are brought up to date when the guest looks or the machine calls `poll`, and `due_in_ns`
+ticks: flags are brought up to date when the guest looks or the machine calls `tick`, and `next_deadline`
 says when the next enabled interrupt falls due.
 """
 
@@ -13,7 +13,7 @@ from math import floor
 from threading import Lock
 
 from minihv.devices.calendar_time import Fields, decode_hour, encode_hour, from_bcd, join, split, to_bcd
-from minihv.interfaces import IrqLine
+from minihv.interfaces import Clock, IrqLine
 
 INDEX, DATA = 0, 1
 CMOS_SIZE = 128
@@ -57,16 +57,26 @@ def _memory_bytes(low_bytes: int, high_bytes: int) -> dict[int, int]:
 class Cmos:
     """128 bytes, ten of which are a clock. IRQ 8 is level: high from a cause until status C is read.
 
-    `poll` and `due_in_ns` may be called from another thread while the guest reads and writes.
+    `tick` and `next_deadline` may be called from another thread while the guest reads and writes.
     """
 
     max_width = 1
 
     def __init__(
-        self, wall: Callable[[], float], irq8: IrqLine, low_bytes: int, high_bytes: int = 0, cpus: int = 1
+        self,
+        wall: Callable[[], float],
+        clock: Clock,
+        irq8: IrqLine,
+        low_bytes: int,
+        high_bytes: int = 0,
+        cpus: int = 1,
     ) -> None:
-        """`wall`: seconds since the epoch, UTC. `low_bytes`/`high_bytes`: RAM below/from 4 GiB on."""
+        """`wall`: seconds since the epoch, UTC; `clock`: what `next_deadline` is expressed in.
+
+        `low_bytes`/`high_bytes`: RAM below/from 4 GiB on.
+        """
         self._wall = wall
+        self._clock = clock
         self._irq8 = irq8
         self._lock = Lock()
         self._level = False
@@ -119,19 +129,20 @@ class Cmos:
 
     # For the machine's timer, from any thread.
 
-    def poll(self) -> None:
-        """Bring the flags up to date and raise the interrupt if one fell due."""
-        with self._lock:
-            self._advance()
-
-    def due_in_ns(self) -> int | None:
-        """Nanoseconds until the next enabled interrupt falls due; None when there is none to wait for."""
+    def next_deadline(self) -> int | None:
+        """Clock time (ns) of the next enabled interrupt, or None. Ask again after each call or access:
+        the wall clock may be stepped."""
         with self._lock:
             self._advance()
             times = list(self._due_times())
         if not times:
             return None
-        return max(floor((min(times) - self.seen) * 1e9) + 1, 0)
+        return self._clock() + max(floor((min(times) - self.seen) * 1e9) + 1, 0)
+
+    def tick(self, now: int) -> None:
+        """Bring the flags up to date and raise the interrupt if one fell due; `now` is the clock's time."""
+        with self._lock:
+            self._advance()
 
     def _due_times(self) -> list[float]:
         """Guest times at which an enabled cause that is not yet pending will come up."""

@@ -59,7 +59,7 @@ def devices() -> dict[str, tuple[Device, int]]:
     return {
         "serial": (Serial16550(line, BufferSink(100), BufferSource(bytes(5000))), 8),
         "i8042": (I8042(line, nothing), 5),
-        "cmos": (Cmos(clock.wall, line, 1 << 30), 2),
+        "cmos": (Cmos(clock.wall, clock.ns, line, 1 << 30), 2),
         "post": (PostPort(), 1),
         "console": (DebugConsole(BufferSink(100)), 1),
         "exit": (DebugExitPort(stop), 4),

@@ -29,7 +29,7 @@ class DebugExitPort:
     def write(self, offset: int, size: int, value: int) -> None:
         """End the machine. A write beside the first byte is none to this register."""
         if offset == 0:
-            self._stop("debug-exit port", (value << 1 | 1) & 0xFF)
+            self._stop("exit", (value << 1 | 1) & 0xFF)
 
     def register(self, offset: int, write: bool) -> str:
         """The only register."""
@@ -57,7 +57,7 @@ class PlainExitPort:
     def write(self, offset: int, size: int, value: int) -> None:
         """End the machine. A write beside the first byte is none to this register."""
         if offset == 0:
-            self._stop("exit port", value & 0x7F)
+            self._stop("exit", value & 0x7F)
 
     def register(self, offset: int, write: bool) -> str:
         """The only register."""
@@ -94,7 +94,7 @@ class AcpiPm1Control:
         control = self.control & ~mask | value << 8 * offset & mask
         self.control = control & ~SLP_EN & 0xFFFF
         if control & SLP_EN and control >> _SLP_TYP_SHIFT & _SLP_TYP_MASK == self._soft_off_type:
-            self._stop("ACPI power-off", 0)
+            self._stop("power-off", 0)
 
     def register(self, offset: int, write: bool) -> str:
         """The only register."""

@@ -62,13 +62,13 @@ def test_debug_console_sends_bytes_and_reads_its_signature() -> None:
 def test_debug_exit_status(size: int, value: int, status: int) -> None:
     stops: Stops = []
     port_bus(0xF4, 4, DebugExitPort(stop_into(stops))).write(0xF4, size, value)
-    assert stops == [("debug-exit port", status)]
+    assert stops == [("exit", status)]
 
 
 def test_debug_exit_in_a_one_byte_window_stops_once_for_a_dword() -> None:
     stops: Stops = []
     port_bus(0xF4, 1, DebugExitPort(stop_into(stops))).write(0xF4, 4, 3)
-    assert stops == [("debug-exit port", 7)]
+    assert stops == [("exit", 7)]
 
 
 @pytest.mark.parametrize(("value", "status"), [(0, 0), (3, 3), (0x7F, 0x7F), (0x83, 3)])
@@ -78,7 +78,7 @@ def test_plain_exit_status(value: int, status: int) -> None:
     device.write(1, 1, 9)
     assert stops == []
     device.write(0, 1, value)
-    assert stops == [("exit port", status)]
+    assert stops == [("exit", status)]
 
 
 def test_acpi_power_off() -> None:
@@ -89,7 +89,7 @@ def test_acpi_power_off() -> None:
     assert stops == []
     assert bus.read(0x604, 2) == 0x0401
     bus.write(0x604, 2, 0x2000)
-    assert stops == [("ACPI power-off", 0)]
+    assert stops == [("power-off", 0)]
     assert bus.read(0x604, 2) == 0
 
 
@@ -99,7 +99,7 @@ def test_acpi_power_off_by_the_high_byte_alone_and_another_type() -> None:
     device.write(1, 1, 0x20)
     assert stops == []
     device.write(1, 1, 0x34)
-    assert stops == [("ACPI power-off", 0)]
+    assert stops == [("power-off", 0)]
 
 
 # System control ports.

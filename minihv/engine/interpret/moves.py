@@ -1,0 +1,518 @@
+"""Data movement: MOV, LEA, XCHG, the stack, CMOVcc, SETcc, sign and zero extension, byte swaps."""
+
+from collections.abc import Callable
+
+from minihv.engine.interpret.cpu import CS, M32, M64, RAX, RBP, RDX, RSP, SS
+from minihv.engine.interpret.decode import Mnemonic, OpKind, Register
+from minihv.engine.interpret.descriptors import load_data
+from minihv.engine.interpret.flags import CONDITIONS, MASKS, SIGNS
+from minihv.engine.interpret.site import Op, Read, Site
+from minihv.engine.interpret.table import Builder, Table
+
+_SEGMENTS = range(Register.ES, Register.GS + 1)
+_CONTROL = range(Register.CR0, Register.CR15 + 1)
+_DEBUG = range(Register.DR0, Register.DR15 + 1)
+
+
+def mov(s: Site) -> Op:
+    """MOV between general registers, memory and immediates; the special registers branch off."""
+    insn = s.insn
+    for n in (0, 1):
+        if s.is_reg(n):
+            register = insn.op_register(n)
+            if register in _SEGMENTS:
+                return _to_segment(s) if n == 0 else _from_segment(s)
+            if register in _CONTROL or register in _DEBUG:
+                from minihv.engine.interpret.system import mov_special
+
+                return mov_special(s)
+    cpu_r = s.cpu.r
+    size = s.size(0)
+    if s.is_reg(0) and size >= 4:
+        d = s.gpr(0)
+        if s.is_imm(1):
+            value = s.imm(1)
+
+            def mov_imm() -> None:
+                cpu_r[d] = value
+
+            return mov_imm
+        if s.is_reg(1):
+            a = s.gpr(1)
+            if size == 8:
+
+                def mov_reg() -> None:
+                    cpu_r[d] = cpu_r[a]
+            else:
+
+                def mov_reg() -> None:
+                    cpu_r[d] = cpu_r[a] & M32
+
+            return mov_reg
+        load = _absolute(s) if _is_moffs(s, 1) else s.reader(1)
+
+        def mov_load() -> None:
+            cpu_r[d] = load()
+
+        return mov_load
+    if s.is_mem(0):
+        address, st = s.address(size, True), s.st(size)
+        if s.is_imm(1):
+            value = s.imm(1)
+            return lambda: st(address(), value)
+        read = s.reader(1)
+        return lambda: st(address(), read())
+    read, write = s.reader(1), s.writer(0)
+    return lambda: write(read())
+
+
+def _is_moffs(s: Site, n: int) -> bool:
+    return s.is_mem(n) and s.insn.memory_base == Register.NONE and s.insn.memory_index == Register.NONE
+
+
+def _absolute(s: Site) -> Read:
+    address, ld = s.address(s.size(1), False), s.ld(s.size(1))
+    return lambda: ld(address())
+
+
+def _to_segment(s: Site) -> Op:
+    """MOV Sreg: ends the block, since addressing may change; MOV SS holds off events for one instruction."""
+    cpu, n = s.cpu, s.segment_operand(0)
+    if n == CS:
+        return s.undefined()
+    read = s.reader(1)
+    s.ends_block()
+
+    def op() -> None:
+        load_data(cpu, n, read() & 0xFFFF)
+        if n == SS:
+            cpu.shadow_mov_ss = cpu.attention = True
+
+    return op
+
+
+def _from_segment(s: Site) -> Op:
+    """MOV from Sreg: zero-extended into a wider register, always 16 bits to memory."""
+    seg = s.cpu.seg[s.segment_operand(1)]
+    if s.is_mem(0):
+        address, st = s.address(2, True), s.st(2)
+        return lambda: st(address(), seg.selector)
+    write = s.writer(0)
+    return lambda: write(seg.selector)
+
+
+def lea(s: Site) -> Op:
+    address, mask, write = s.offset(), MASKS[s.size(0)] & MASKS[s.address_size()], s.writer(0)
+    if s.size(0) >= 4:
+        r, d = s.cpu.r, s.gpr(0)
+
+        def op() -> None:
+            r[d] = address() & mask
+
+        return op
+    return lambda: write(address() & mask)
+
+
+def xchg(s: Site) -> Op:
+    """XCHG; with memory it is locked, so the right to write is checked first."""
+    if s.is_mem(1):  # iced may give the memory operand in either place
+        read_m, write_m = s.modify(1)
+        read, write = s.reader(0), s.writer(0)
+    else:
+        read_m, write_m = s.modify(0)
+        read, write = s.reader(1), s.writer(1)
+
+    def op() -> None:
+        a, b = read_m(), read()
+        write_m(b)
+        write(a)
+
+    return op
+
+
+# --- the stack ----------------------------------------------------------------------------------------
+
+
+def _stack_size(s: Site) -> int:
+    return abs(s.insn.stack_pointer_increment)
+
+
+def push(s: Site) -> Op:
+    size = _stack_size(s)
+    store = s.pusher(size)
+    r = s.cpu.r
+    if s.is_reg(0):
+        if s.insn.op_register(0) in _SEGMENTS:
+            return _push_segment(s, size)
+        n = s.gpr(0)
+        if size == 8:
+            return lambda: store(r[n])
+        mask = MASKS[size]
+        return lambda: store(r[n] & mask)
+    if s.is_mem(0):
+        read = s.reader(0)
+        return lambda: store(read())
+    value = s.insn.immediate(0) & MASKS[size]
+    return lambda: store(value)
+
+
+def _push_segment(s: Site, size: int) -> Op:
+    """PUSH Sreg writes 16 bits and leaves the rest of a wider slot as it was (SDM Vol. 2B, PUSH)."""
+    cpu, seg = s.cpu, s.cpu.seg[s.segment_operand(0)]
+    if size != 4:
+        store = s.pusher(size)
+        return lambda: store(seg.selector)
+    narrow, move = s.pusher(2), s.stack_mover()
+
+    def op() -> None:
+        old = cpu.r[RSP]
+        try:
+            move(-2)
+            narrow(seg.selector)
+        except BaseException:
+            cpu.r[RSP] = old
+            raise
+
+    return op
+
+
+def pop(s: Site) -> Op:
+    size = _stack_size(s)
+    peek, move, r = s.peeker(size), s.stack_mover(), s.cpu.r
+    if s.is_reg(0):
+        if s.insn.op_register(0) in _SEGMENTS:
+            return _pop_segment(s, size)
+        n = s.gpr(0)
+        if n == RSP:
+            write = s.writer(0)
+            mask = s.mode.stack_mask
+
+            def pop_sp() -> None:
+                value = peek(0)
+                if mask <= 0xFFFF:
+                    move(size)
+                write(value)
+
+            return pop_sp
+        if size >= 4:
+
+            def pop_reg() -> None:
+                r[n] = peek(0)
+                move(size)
+
+            return pop_reg
+        write = s.writer(0)
+
+        def pop16() -> None:
+            write(peek(0))
+            move(size)
+
+        return pop16
+    address, st = s.address(size, True), s.st(size)
+
+    def pop_mem() -> None:
+        # An address relative to RSP uses the value after the increment (SDM Vol. 2B, POP).
+        value = peek(0)
+        old = r[RSP]
+        move(size)
+        try:
+            st(address(), value)
+        except BaseException:
+            r[RSP] = old
+            raise
+
+    return pop_mem
+
+
+def _pop_segment(s: Site, size: int) -> Op:
+    cpu, n = s.cpu, s.segment_operand(0)
+    peek, move = s.peeker(size if size == 2 else size), s.stack_mover()
+    s.ends_block()
+
+    def op() -> None:
+        selector = peek(0) & 0xFFFF
+        load_data(cpu, n, selector)
+        move(size)
+        if n == SS:
+            cpu.shadow_mov_ss = cpu.attention = True
+
+    if n == SS:  # loading SS may change the stack's width: the pointer moves by the old one, as on processors
+        return op
+    return op
+
+
+def pusha(size: int) -> Builder:
+    def build(s: Site) -> Op:
+        if s.mode.bits == 64:
+            return s.undefined()
+        store, r = s.pusher(size), s.cpu.r
+        mask = MASKS[size]
+
+        def op() -> None:
+            saved = r[RSP]
+            try:
+                for n in range(8):
+                    store((saved if n == RSP else r[n]) & mask)
+            except BaseException:
+                r[RSP] = saved
+                raise
+
+        return op
+
+    return build
+
+
+def popa(size: int) -> Builder:
+    def build(s: Site) -> Op:
+        if s.mode.bits == 64:
+            return s.undefined()
+        peek, move, r = s.peeker(size), s.stack_mover(), s.cpu.r
+        mask = MASKS[size]
+
+        def op() -> None:
+            values = [peek(size * n) for n in range(8)]
+            for n in range(8):
+                if n != RSP:
+                    r[n] = r[n] & ~mask | values[7 - n]
+            move(8 * size)
+
+        return op
+
+    return build
+
+
+def enter(s: Site) -> Op:
+    """ENTER (SDM Vol. 2A): the frame pointers of the outer levels are copied."""
+    r, mask = s.cpu.r, s.mode.stack_mask
+    size = {Mnemonic.ENTER: 0}[s.insn.mnemonic] or _enter_size(s)
+    frame_bytes, level = s.insn.immediate(0) & 0xFFFF, s.insn.immediate(1) & 31
+    store, peek = s.pusher(size), s.peeker(size)
+    probe = s.linear(lambda: r[RSP] & mask, SS, 1, True, mask)
+    check = s.memory.rw_ss[1]
+    size_mask = MASKS[size]
+
+    def op() -> None:
+        old_sp, old_bp = r[RSP], r[RBP]
+        try:
+            store(old_bp & size_mask)
+            frame = r[RSP]
+            bp = old_bp
+            for _ in range(1, level):
+                bp = bp & ~mask | bp - size & mask
+                store(peek((bp & mask) - (r[RSP] & mask)))
+            if level:
+                store(frame & size_mask)
+            sp = r[RSP]
+            r[RSP] = sp & ~mask | sp - frame_bytes & mask
+            check(probe())  # the new top of the stack must be writable, else nothing happens
+        except BaseException:
+            r[RSP] = old_sp
+            raise
+        r[RBP] = old_bp & ~size_mask | frame & size_mask if size == 2 else frame & size_mask
+
+    return op
+
+
+def _enter_size(s: Site) -> int:
+    from minihv.engine.interpret.decode import Code
+
+    return {Code.ENTERW_IMM16_IMM8: 2, Code.ENTERD_IMM16_IMM8: 4, Code.ENTERQ_IMM16_IMM8: 8}[s.insn.code]
+
+
+def leave(s: Site) -> Op:
+    r, mask = s.cpu.r, s.mode.stack_mask
+    size = _leave_size(s)
+    peek, size_mask = s.peeker(size), MASKS[size]
+
+    def op() -> None:
+        bp, sp = r[RBP], r[RSP]
+        value = peek((bp & mask) - (sp & mask))
+        r[RSP] = sp & ~mask | bp + size & mask
+        r[RBP] = bp & ~0xFFFF | value if size == 2 else value & size_mask
+
+    return op
+
+
+def _leave_size(s: Site) -> int:
+    from minihv.engine.interpret.decode import Code
+
+    return {Code.LEAVEW: 2, Code.LEAVED: 4, Code.LEAVEQ: 8}[s.insn.code]
+
+
+# --- conditions ---------------------------------------------------------------------------------------
+
+
+def cmov(condition: int) -> Builder:
+    """CMOVcc: the source is read in any case; a 32-bit destination is zero-extended in any case."""
+    test = CONDITIONS[condition]
+
+    def build(s: Site) -> Op:
+        cpu, read, write, keep = s.cpu, s.reader(1), s.writer(0), s.reader(0)
+        narrow = s.size(0) == 4
+
+        def op() -> None:
+            value = read()
+            if test(cpu.fl):
+                write(value)
+            elif narrow:
+                write(keep())
+
+        return op
+
+    return build
+
+
+def setcc(condition: int) -> Builder:
+    test = CONDITIONS[condition]
+
+    def build(s: Site) -> Op:
+        cpu, write = s.cpu, s.writer(0)
+        return lambda: write(1 if test(cpu.fl) else 0)
+
+    return build
+
+
+# --- widening and swapping ----------------------------------------------------------------------------
+
+
+def movzx(s: Site) -> Op:
+    read, write = s.reader(1), s.writer(0)
+    if s.size(0) >= 4:
+        r, d = s.cpu.r, s.gpr(0)
+
+        def op() -> None:
+            r[d] = read()
+
+        return op
+    return lambda: write(read())
+
+
+def movsx(s: Site) -> Op:
+    """MOVSX and MOVSXD."""
+    read, write = s.reader(1), s.writer(0)
+    sign, mask = SIGNS[s.size(1)], MASKS[s.size(0)]
+    return lambda: write((read() ^ sign) - sign & mask)
+
+
+def widen(source: int) -> Builder:
+    """CBW, CWDE, CDQE: sign-extend the lower half of (E/R)AX, `source` bytes."""
+    sign, low, mask = SIGNS[source], MASKS[source], MASKS[2 * source]
+
+    def build(s: Site) -> Op:
+        r = s.cpu.r
+
+        def op() -> None:
+            value = ((r[RAX] & low) ^ sign) - sign & mask
+            r[RAX] = r[RAX] & ~0xFFFF | value if source == 1 else value
+
+        return op
+
+    return build
+
+
+def spread(size: int) -> Builder:
+    """CWD, CDQ, CQO: the sign of (E/R)AX into all of (E/R)DX."""
+    sign, mask = SIGNS[size], MASKS[size]
+
+    def build(s: Site) -> Op:
+        r = s.cpu.r
+
+        def op() -> None:
+            value = mask if r[RAX] & sign else 0
+            r[RDX] = r[RDX] & ~0xFFFF | value if size == 2 else value
+
+        return op
+
+    return build
+
+
+def bswap(s: Site) -> Op:
+    """BSWAP; with a 16-bit operand (undefined) processors give zero."""
+    r, d, size = s.cpu.r, s.gpr(0), s.size(0)
+
+    def op() -> None:
+        if size == 2:
+            r[d] &= ~0xFFFF
+        else:
+            r[d] = int.from_bytes((r[d] & MASKS[size]).to_bytes(size, "little"), "big")
+
+    return op
+
+
+def movbe(s: Site) -> Op:
+    read, write, size = s.reader(1), s.writer(0), s.size(0)
+    return lambda: write(int.from_bytes(read().to_bytes(size, "little"), "big"))
+
+
+def xlatb(s: Site) -> Op:
+    r, ld = s.cpu.r, s.ld(1)
+    base = {Register.BX: 2, Register.EBX: 4, Register.RBX: 8}[s.insn.memory_base]
+    address = s.linear(lambda: r[3] + (r[RAX] & 0xFF), s.segment(), 1, False, MASKS[base])
+
+    def op() -> None:
+        r[RAX] = r[RAX] & ~0xFF | ld(address())
+
+    return op
+
+
+def load_far(segment: int) -> Builder:
+    """LDS, LES, LFS, LGS, LSS: a far pointer from memory."""
+
+    def build(s: Site) -> Op:
+        cpu, size = s.cpu, s.size(0)
+        write = s.writer(0)
+        address, ld, ld2 = s.address(size + 2, False), s.ld(size), s.ld(2)
+        s.ends_block()
+
+        def op() -> None:
+            at = address()
+            value, selector = ld(at), ld2(at + size)
+            load_data(cpu, segment, selector)
+            write(value)
+
+        return op
+
+    return build
+
+
+def nop(s: Site) -> Op:
+    """NOP, PAUSE, prefetches, fences, hints: nothing that an interpreter would have to do."""
+    return lambda: None
+
+
+def _memory_only(check: Callable[[Site], bool]) -> Builder:
+    def build(s: Site) -> Op:
+        return nop(s) if check(s) else s.undefined()
+
+    return build
+
+
+def cache_line(s: Site) -> Op:
+    """CLFLUSH, CLFLUSHOPT, CLWB, CLDEMOTE: a load of one byte as far as faults go."""
+    address, ld = s.address(1, False), s.ld(1)
+
+    def op() -> None:
+        ld(address())
+
+    return op
+
+
+M = Mnemonic
+_CC = ("O", "NO", "B", "AE", "E", "NE", "BE", "A", "S", "NS", "P", "NP", "L", "GE", "LE", "G")
+
+TABLE: Table = {
+    M.MOV: mov, M.LEA: lea, M.XCHG: xchg, M.PUSH: push, M.POP: pop,
+    M.PUSHA: pusha(2), M.PUSHAD: pusha(4), M.POPA: popa(2), M.POPAD: popa(4),
+    M.ENTER: enter, M.LEAVE: leave,
+    M.MOVZX: movzx, M.MOVSX: movsx, M.MOVSXD: movsx,
+    M.CBW: widen(1), M.CWDE: widen(2), M.CDQE: widen(4), M.CWD: spread(2), M.CDQ: spread(4), M.CQO: spread(8),
+    M.BSWAP: bswap, M.MOVBE: movbe, M.XLATB: xlatb, M.MOVNTI: mov,
+    M.LDS: load_far(3), M.LES: load_far(0), M.LFS: load_far(4), M.LGS: load_far(5), M.LSS: load_far(2),
+    M.NOP: nop, M.FNOP: nop, M.PAUSE: nop, M.ENDBR32: nop, M.ENDBR64: nop, M.RESERVEDNOP: nop,
+    M.PREFETCHW: nop, M.PREFETCHNTA: nop, M.PREFETCHT0: nop, M.PREFETCHT1: nop, M.PREFETCHT2: nop, M.PREFETCH: nop,
+    M.LFENCE: nop, M.MFENCE: nop, M.SFENCE: nop,
+    M.CLFLUSH: cache_line, M.CLFLUSHOPT: cache_line, M.CLWB: cache_line,
+    **{getattr(M, "CMOV" + cc): cmov(n) for n, cc in enumerate(_CC)},
+    **{getattr(M, "SET" + cc): setcc(n) for n, cc in enumerate(_CC)},
+}  # fmt: skip
+_ = (M64, OpKind)

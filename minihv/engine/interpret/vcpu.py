@@ -1,0 +1,371 @@
+"""The run loop: blocks, faults, events, single-step, and the exits to the VMM."""
+
+import time
+from itertools import islice
+
+from minihv.engine.interpret import convert, debug, interrupts
+from minihv.engine.interpret.blocks import Block, Blocks
+from minihv.engine.interpret.cpu import CS, M32, Cpu
+from minihv.engine.interpret.faults import BePrecise, BlockDied, DebugFault, GuestFault, NeedExit, TripleFault
+from minihv.engine.interpret.mmu import Mmu
+from minihv.engine.interpret.physical import Physical
+from minihv.engine.interpret.reset import power_on
+from minihv.engine.interpret.space import Space
+from minihv.engine.interpret.table import Table
+from minihv.exits import BudgetSpent, DebugStop, Exit, Halt, Interrupted, IoOut, MmioWrite, Shutdown
+from minihv.interfaces import InterruptSource
+from minihv.x86.registers import DR6_BS, RFLAGS_IF, RFLAGS_RF, RFLAGS_TF
+from minihv.x86.state import CpuState
+
+_UNLIMITED = 1 << 62
+
+
+class InterpretVcpu:
+    """One interpreted vCPU: `interfaces.Vcpu` and `interfaces.InterruptTarget`."""
+
+    def __init__(self, index: int, physical: Physical, table: Table, amd: bool) -> None:
+        self.index = index
+        self.left_ns = time.perf_counter_ns()
+        self.cpu = cpu = Cpu(index)
+        self._physical = physical
+        cpu.mmu = Mmu(cpu, physical)
+        cpu.user = Space(cpu, cpu.mmu, user=True)
+        cpu.supervisor = Space(cpu, cpu.mmu, user=False)
+        cpu.system = Space(cpu, cpu.mmu, user=False, implicit=True)
+        cpu.amd = amd
+        self.blocks = Blocks(cpu, physical, table, amd)
+        physical.cpus.append(cpu)
+        self._kicked = False
+        self._step = False
+        self._breakpoints: tuple[int, ...] = ()
+        self._resume_at: int | None = None
+        """Host breakpoint that was reported last: it must not stop the same instruction again."""
+        self._replay = False
+        """The instruction at RIP gave the last exit; it is executed again with the answers."""
+        self._answered = True
+        self._output = False
+        """The open exit needs no answer."""
+        self._want_precise = False
+        """The instruction at RIP must be executed alone, with exact count (see `BePrecise`)."""
+        self._sipi: int | None = None
+        self._init = False
+        self._nmi = False
+        power_on(cpu)
+
+    # --- Vcpu ---------------------------------------------------------------------------------------
+
+    @property
+    def instructions(self) -> int:
+        return self.cpu.retired
+
+    @property
+    def local_apic(self) -> InterruptSource | None:
+        return self.cpu.local_apic
+
+    @local_apic.setter
+    def local_apic(self, source: InterruptSource | None) -> None:
+        self.cpu.local_apic = source
+        self.cpu.attention = True
+
+    def run(self, budget: int | None = None) -> Exit:
+        """Run until the guest needs the VMM, at most `budget` instructions (exactly counted).
+
+        An instruction that takes a fault counts as one; rep instructions count once.
+        """
+        cpu = self.cpu
+        left = _UNLIMITED if budget is None else budget
+        cpu.base_retired += left - cpu.left
+        cpu.left = left
+        cpu.attention = True
+        try:
+            return self._run()
+        finally:
+            self.left_ns = time.perf_counter_ns()
+
+    def complete(self, data: bytes) -> None:
+        """Answer the exit that `run` returned."""
+        if self._replay and not self._answered:
+            self.cpu.answers.append(bytes(data))
+            self._answered = True
+
+    def kick(self) -> None:
+        self._kicked = True
+        self.cpu.attention = True
+
+    def notice(self) -> None:
+        self.cpu.attention = True
+
+    def deliver_init(self) -> None:
+        self._init = True
+        self.cpu.attention = True
+
+    def deliver_sipi(self, vector: int) -> None:
+        self._sipi = vector & 0xFF
+        self.cpu.attention = True
+
+    def deliver_nmi(self) -> None:
+        self._nmi = True
+        self.cpu.attention = True
+
+    def get_state(self) -> CpuState:
+        """The whole architectural state. An output or answered exit is completed first."""
+        if self._replay:
+            self._finish_replay()
+        return convert.get_state(self.cpu)
+
+    def set_state(self, state: CpuState) -> None:
+        """Load the whole state. What an open exit was about is given up; all caches are emptied."""
+        self._replay = False
+        self.cpu.answers.clear()
+        self._physical.drop_all()
+        convert.set_state(self.cpu, state)
+
+    def site(self, exit: Exit) -> int:
+        """Linear address of the instruction behind `exit`: RIP is not moved before it is done."""
+        del exit
+        return self._linear(self.cpu.rip)
+
+    def debug(self, single_step: bool, breakpoints: tuple[int, ...] = ()) -> None:
+        self._step = single_step
+        self._breakpoints = breakpoints
+        self._resume_at = None
+        self.cpu.attention = True
+
+    def close(self) -> None:
+        self.cpu.spaces.clear()
+        self.cpu.fast = {}
+        self.cpu.mmu.flush()
+
+    # --- the loop -----------------------------------------------------------------------------------
+
+    def _linear(self, rip: int) -> int:
+        cpu = self.cpu
+        return rip if cpu.mode.bits == 64 else cpu.seg[CS].base + rip & M32
+
+    def _run(self) -> Exit:
+        cpu, blocks = self.cpu, self.blocks
+        while True:
+            block: Block | None = None
+            try:
+                if self._replay:
+                    if not self._answered:
+                        self.complete(b"")  # output, or an exit the VMM did not care to answer
+                    exit = self._execute_single()
+                    if exit is not None:
+                        return exit
+                while True:
+                    if cpu.attention:
+                        block = None
+                        exit = self._attend()
+                        if exit is not None:
+                            return exit
+                        continue
+                    block = cpu.fast.get(cpu.rip)
+                    if block is None:
+                        if cpu.left <= 0:
+                            return BudgetSpent(cpu.rip)
+                        block = blocks.lookup()
+                    left = cpu.left - block.count
+                    if left < 0:
+                        if cpu.left <= 0:
+                            return BudgetSpent(cpu.rip)
+                        part, block = block, None
+                        self._part(part, cpu.left)
+                        continue
+                    cpu.left = left
+                    cpu.rip = block.end
+                    ops = iter(block.ops)
+                    for op in ops:
+                        op()
+            except GuestFault as fault:
+                if block is not None:
+                    self._rewind(block, block.count - ops.__length_hint__() - 1, block.count)
+                cpu.left -= 1
+                exit = self._deliver(fault)
+                if exit is not None:
+                    return exit
+            except NeedExit as need:
+                if block is not None:
+                    self._rewind(block, block.count - ops.__length_hint__() - 1, block.count)
+                return self._open(need)
+            except BlockDied:
+                assert block is not None
+                self._rewind(block, block.count - ops.__length_hint__() - 1, block.count)
+            except BePrecise:
+                assert block is not None
+                self._rewind(block, block.count - ops.__length_hint__() - 1, block.count)
+                self._want_precise = True
+                cpu.attention = True
+
+    def _rewind(self, block: Block, done: int, planned: int) -> None:
+        """Instruction number `done` of the block did not happen, nor those after it, of `planned`."""
+        self.cpu.rip = block.ips[done]
+        self.cpu.left += planned - done
+
+    def _open(self, need: NeedExit) -> Exit:
+        """Leave for the VMM in the middle of the instruction at RIP."""
+        self._replay = True
+        self._answered = False
+        exit = need.exit
+        self._output = isinstance(exit, (IoOut, MmioWrite))
+        exit.rip = self.cpu.rip  # type: ignore[union-attr]
+        return exit
+
+    def _part(self, block: Block, count: int) -> None:
+        """Execute the first `count` instructions of a block. Raises what they raise, RIP and count exact."""
+        cpu = self.cpu
+        cpu.left -= count
+        cpu.rip = block.ips[count]
+        ops = iter(block.ops)
+        total = block.count
+        try:
+            for op in islice(ops, count):
+                op()
+        except BlockDied:
+            self._rewind(block, total - ops.__length_hint__() - 1, count)
+        except BePrecise:
+            self._rewind(block, total - ops.__length_hint__() - 1, count)
+            self._want_precise = True
+            cpu.attention = True
+        except (GuestFault, NeedExit):
+            self._rewind(block, total - ops.__length_hint__() - 1, count)
+            raise
+
+    def _execute_single(self) -> Exit | None:
+        """Execute the one instruction at RIP, whatever the budget, with TF, RF and the host's step."""
+        cpu = self.cpu
+        traced = cpu.flags & RFLAGS_TF
+        cpu.keep_rf = cpu.skip_trap = False
+        cpu.asked = 0
+        cpu.precise = True
+        try:
+            block = cpu.fast.get(cpu.rip)
+            if block is None:
+                block = self.blocks.lookup()
+            self._part(block, 1)
+        finally:
+            cpu.precise = False
+            cpu.attention = True
+        self._replay = False
+        cpu.answers.clear()
+        if not cpu.keep_rf:
+            cpu.flags &= ~RFLAGS_RF
+        if traced and not cpu.skip_trap:
+            cpu.trap |= DR6_BS
+        return DebugStop(DR6_BS, cpu.rip) if self._step else None
+
+    def _deliver(self, fault: GuestFault) -> Exit | None:
+        """Take an exception at RIP."""
+        cpu = self.cpu
+        self._replay = False
+        cpu.answers.clear()
+        cpu.asked = 0
+        cpu.trap = 0
+        cpu.skip_trap = False
+        try:
+            if isinstance(fault, DebugFault):
+                debug.report(cpu, fault.dr6)
+            interrupts.deliver_fault(cpu, fault)
+        except TripleFault:
+            return self._shut_down()
+        return None
+
+    def _shut_down(self) -> Exit:
+        self.cpu.shutdown = True
+        self.cpu.attention = True
+        return Shutdown(self.cpu.rip)
+
+    # --- events -------------------------------------------------------------------------------------
+
+    def _attend(self) -> Exit | None:
+        """Look at everything that is not a plain next instruction. None: go on."""
+        cpu = self.cpu
+        if self._kicked:
+            self._kicked = False
+            return Interrupted()  # `run` sets attention again for whatever else there is
+        cpu.attention = False
+        if self._init:
+            self._init = False
+            interrupts.take_init(cpu)
+            self._sipi = None
+        if cpu.wait_sipi:
+            if self._sipi is None:
+                cpu.attention = True
+                return Halt(False, cpu.rip)
+            interrupts.take_sipi(cpu, self._sipi)
+        self._sipi = None
+        if cpu.shutdown:
+            cpu.attention = True
+            return Shutdown(cpu.rip)
+        if self._nmi:
+            self._nmi = False
+            cpu.nmi_pending = True
+
+        shadow_ss, shadow_sti = cpu.shadow_mov_ss, cpu.shadow_sti
+        cpu.shadow_sti = cpu.shadow_mov_ss = False
+        shadow = shadow_ss or shadow_sti
+        try:
+            if cpu.trap and not shadow_ss:
+                cpu.halted = False  # HLT under TF: the trap wakes it
+                bits, cpu.trap = cpu.trap, 0
+                debug.report(cpu, bits)
+                interrupts.deliver(cpu, 1, interrupts.EXCEPTION, None)
+            if not shadow:
+                self._interrupt()
+        except TripleFault:
+            return self._shut_down()
+        if cpu.halted:
+            cpu.attention = True
+            return Halt(bool(cpu.flags & RFLAGS_IF), cpu.rip)
+        stepping = cpu.flags & (RFLAGS_TF | RFLAGS_RF) or self._step or self._breakpoints or cpu.dr[5] & 0xFF
+        if not (stepping or shadow or self._want_precise):
+            return None
+        exit = self._single(shadow_ss)
+        if exit is not None and not isinstance(exit, DebugStop):
+            cpu.shadow_mov_ss, cpu.shadow_sti = shadow_ss, shadow_sti  # the instruction is still to come
+        return exit
+
+    def _interrupt(self) -> None:
+        """Take a pending NMI or interrupt, if it may be taken now."""
+        cpu = self.cpu
+        if cpu.nmi_pending and not cpu.nmi_masked:
+            cpu.nmi_pending = False
+            cpu.nmi_masked = True
+            cpu.halted = False
+            interrupts.deliver(cpu, 2, interrupts.EXTERNAL, None)
+        source = cpu.local_apic
+        if source is not None and cpu.flags & RFLAGS_IF and source.pending() is not None:
+            vector = source.acknowledge()
+            cpu.halted = False
+            interrupts.deliver(cpu, vector, interrupts.EXTERNAL, None)
+
+    def _single(self, shadow_ss: bool) -> Exit | None:
+        """One instruction with all the checks that the fast loop leaves out."""
+        cpu = self.cpu
+        cpu.attention = True
+        if cpu.left <= 0:
+            return BudgetSpent(cpu.rip)
+        self._want_precise = False
+        lin = self._linear(cpu.rip)
+        if self._breakpoints and lin in self._breakpoints and self._resume_at != lin:
+            self._resume_at = lin
+            return DebugStop(0, cpu.rip)
+        self._resume_at = None
+        if not cpu.flags & RFLAGS_RF and not shadow_ss:
+            hit = debug.instruction_breakpoints(cpu, lin)
+            if hit:
+                raise DebugFault(hit)
+        return self._execute_single()
+
+    def _finish_replay(self) -> None:
+        """Complete the instruction of the open exit, if it was answered or needs no answer."""
+        if not self._answered:
+            if not self._output:
+                return
+            self.complete(b"")
+        try:
+            self._execute_single()
+        except NeedExit as need:
+            self._open(need)
+        except GuestFault as fault:
+            self._deliver(fault)

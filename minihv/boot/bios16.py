@@ -59,9 +59,7 @@ def read_bios16() -> bytearray:
     """The shipped BIOS. Raises ImageError where it is missing or of another version than this file."""
     from pathlib import Path
 
-    import minihv
-
-    path = Path(minihv.__file__).parent / "images" / "bios16.bin"
+    path = Path(__file__).parent.parent / "images" / "bios16.bin"
     try:
         code = bytearray(path.read_bytes())
     except OSError as error:

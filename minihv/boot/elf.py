@@ -4,7 +4,7 @@ Addresses: segments go where `p_paddr` says, as most boot loaders do it. Linkers
 the entry point as a virtual address; see `physical_entry`.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from minihv.boot.image import ImageFile
 from minihv.boot.place import Layout
@@ -32,11 +32,10 @@ _PHDR_SIZES = {32: 32, 64: 56}
 IDENT_SIZE = 16
 
 
-@dataclass(frozen=True, slots=True)
-class ElfSegment:
+class ElfSegment(NamedTuple):
     """One program header: `filesz` bytes at file `offset` go to GPA `paddr`, zeros up to `memsz`."""
 
-    index: int
+    number: int
     header: int
     """File offset of the program header itself."""
     type: int
@@ -48,11 +47,10 @@ class ElfSegment:
 
     @property
     def where(self) -> str:
-        return f"segment {self.index} (program header at file offset {self.header:#x})"
+        return f"segment {self.number} (program header at file offset {self.header:#x})"
 
 
-@dataclass(frozen=True, slots=True)
-class ElfFile:
+class ElfFile(NamedTuple):
     """A checked header with its program headers. `bits` is 32 or 64; `entry` as the file gives it."""
 
     image: ImageFile
@@ -77,9 +75,10 @@ def parse_elf(image: ImageFile) -> ElfFile:
             f"expected an executable ELF file (e_type 2 at file offset 0x10), found {found}; link it"
         )
     if machine != _MACHINES[bits]:
+        expected = _MACHINES[bits]
         raise image.refuse(
-            f"expected machine {_MACHINES[bits]} ({_MACHINE_NAMES[_MACHINES[bits]]}) in a {bits}-bit ELF "
-            f"file (e_machine at file offset 0x12), found {machine} ({_MACHINE_NAMES.get(machine, 'unknown')})"
+            f"expected machine {expected} ({_MACHINE_NAMES[expected]}) in a {bits}-bit ELF file (e_machine "
+            f"at file offset 0x12), found {machine} ({_MACHINE_NAMES.get(machine, 'unknown')})"
         )
     if phnum > MAX_SEGMENTS:
         raise image.refuse(
@@ -108,7 +107,7 @@ def add_segments(elf: ElfFile, layout: Layout) -> None:
     for segment in elf.loadable:
         _check_segment(elf, segment)
         data = elf.image.slice(segment.offset, segment.filesz, segment.where)
-        name = f"segment {segment.index} (file offset {segment.offset:#x})"
+        name = f"segment {segment.number} (file offset {segment.offset:#x})"
         layout.add_image(Chunk(segment.paddr, data, segment.memsz, name))
 
 

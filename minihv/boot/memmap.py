@@ -1,6 +1,6 @@
 """The memory map a guest is told: RAM and reserved ranges, in the numbering that E820 made common."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from minihv.boot.lowmem import EBDA, LEGACY_HOLE_END
 from minihv.boot.plan import BoardFacts
@@ -11,8 +11,7 @@ RESERVED = 2
 """Types of ACPI 6.5, 15.1; multiboot and PVH use the same numbers for these two."""
 
 
-@dataclass(frozen=True, slots=True)
-class MapEntry:
+class MapEntry(NamedTuple):
     """`size` bytes from guest-physical `start` on are of `type`."""
 
     start: int

@@ -1,7 +1,7 @@
 """Multiboot 1 images (Multiboot Specification 0.6.96, chapter 3), ELF or with address fields."""
 
-from dataclasses import dataclass
 from struct import calcsize, pack
+from typing import NamedTuple
 
 from minihv.boot.elf import MAGIC as ELF_MAGIC
 from minihv.boot.elf import add_segments, parse_elf, physical_entry
@@ -29,8 +29,7 @@ mmap_addr, drives_length, drives_addr, config_table, boot_loader_name, apm_table
 _RAX, _RBX = 0, 3
 
 
-@dataclass(frozen=True, slots=True)
-class MultibootHeader:
+class MultibootHeader(NamedTuple):
     """A header with a right checksum at file `offset`. `addresses` only with flag bit 16 (3.1.3):
     header_addr, load_addr, load_end_addr, bss_end_addr, entry_addr."""
 

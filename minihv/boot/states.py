@@ -5,7 +5,6 @@ Pure: they return values, the loader places the tables that the states point to.
 
 from struct import pack
 
-from minihv.x86.paging import PTE_P, PTE_PS, PTE_RW
 from minihv.x86.registers import (
     CR0_ET,
     CR0_MP,
@@ -29,7 +28,9 @@ _CODE32 = 0xC09B
 _CODE64 = 0xA09B
 _DATA = 0xC093
 _RSP = 4
-_PTE = PTE_P | PTE_RW
+_PTE = 0x3
+_PTE_PS = 0x80
+"""Present and writable; page size (SDM Vol. 3A, 4.5). Not from x86.paging: every start would import it."""
 
 
 def gdt(*, long: bool) -> bytes:
@@ -45,7 +46,7 @@ def page_tables(base: int) -> bytes:
     """
     pml4 = pack("<Q", base + 0x1000 | _PTE).ljust(4096, b"\0")
     pdpt = pack("<4Q", *(base + 0x2000 + 0x1000 * i | _PTE for i in range(4))).ljust(4096, b"\0")
-    directories = pack("<2048Q", *range(_PTE | PTE_PS, 1 << 32, 2 << 20))
+    directories = pack("<2048Q", *range(_PTE | _PTE_PS, 1 << 32, 2 << 20))
     return pml4 + pdpt + directories
 
 

@@ -1,0 +1,34 @@
+"""minihv: one tiny guest kernel, one machine, three ways to run its instructions.
+
+    from minihv import Machine, MachineConfig
+
+Names are imported on first use: `import minihv` costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minihv.errors import MinihvError
+    from minihv.interfaces import Device
+    from minihv.machine.config import MachineConfig
+    from minihv.machine.machine import Machine
+    from minihv.report.model import Report
+
+__all__ = ["Device", "Machine", "MachineConfig", "MinihvError", "Report"]
+
+_HOME = {
+    "Device": "minihv.interfaces",
+    "Machine": "minihv.machine.machine",
+    "MachineConfig": "minihv.machine.config",
+    "MinihvError": "minihv.errors",
+    "Report": "minihv.report.model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'minihv' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(home), name)

@@ -78,6 +78,7 @@ class GuestMemoryError(MinihvError):
 
 
 class HandlerFailed(MinihvError):
-    """A device or port handler raised; the original exception is `__cause__`."""
+    """A device or port handler raised; the original exception is `__cause__`, `report` the run's Report."""
 
     exit_status = EXIT_VMM_STOPPED
+    report: object = None

@@ -57,10 +57,9 @@ class MmioWrite:
 
 @dataclass(slots=True)
 class Halt:
-    """The vCPU executed HLT (or never started) and has nothing to do.
+    """The vCPU executed HLT, and the engine has no interrupt controller that could wake it.
 
-    `wakeable` is False where no maskable interrupt can wake it: RFLAGS.IF is clear, or the vCPU still
-    waits for its start-up IPI.
+    `wakeable` is False where RFLAGS.IF is clear: no maskable interrupt can.
     """
 
     wakeable: bool
@@ -77,6 +76,14 @@ class Shutdown:
 @dataclass(slots=True)
 class Interrupted:
     """The engine came back because of a kick or a host signal. Not an act of the guest, so not counted."""
+
+
+@dataclass(slots=True)
+class Idle:
+    """The vCPU sleeps inside the engine, and no maskable interrupt can wake it: HLT with RFLAGS.IF clear,
+    or it waits for its start-up IPI. The answer to `Engine.poll`; not an act of the guest."""
+
+    rip: int
 
 
 @dataclass(slots=True)
@@ -162,6 +169,6 @@ class Fault:
 
 
 Exit = (
-    IoIn | IoOut | MmioRead | MmioWrite | Halt | Shutdown | Interrupted | BudgetSpent | DebugStop
+    IoIn | IoOut | MmioRead | MmioWrite | Halt | Shutdown | Interrupted | Idle | BudgetSpent | DebugStop
     | Hypercall | MsrRead | MsrWrite | SystemEvent | Fault
 )  # fmt: skip

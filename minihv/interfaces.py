@@ -174,7 +174,7 @@ class InterruptSource(Protocol):
         ...
 
     def mmio_base(self) -> int | None:
-        """GPA of the 4 KiB xAPIC register page that this vCPU sees; None in x2APIC mode, disabled or bare PIC.
+        """GPA of the 4 KiB xAPIC page that this vCPU sees; None in x2APIC mode, disabled or bare PIC.
 
         The engine serves this page itself by `read` and `write`: no exit, as with KVM's own LAPIC.
         """
@@ -216,6 +216,8 @@ class EngineConfig:
     cpus: int = 1
     irqchip: str = "kernel"
     """"kernel": the engine's own controllers where it has any; "split": only its LAPICs; "none"."""
+    without: frozenset[str] = frozenset()
+    """Controllers to leave out although the engine has them: "pit" only."""
 
 
 class Engine(Protocol):

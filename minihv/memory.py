@@ -5,7 +5,7 @@ Every access of the VMM to guest memory goes through here, so a hostile address 
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from minihv.errors import GuestMemoryError
@@ -14,6 +14,9 @@ PAGE_SIZE = 4096
 RAM_HOLE_START = 0xC0000000
 """RAM goes up to here at most; the rest continues at 4 GiB, because devices and ROM live in between."""
 RAM_HOLE_END = 1 << 32
+LEGACY_WINDOW_START = 0xA0000
+"""128 KiB of video memory on every PC: never RAM."""
+LEGACY_WINDOW_END = 0xC0000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,33 @@ class Region:
         return self.gpa + self.size
 
 
-def ram_layout(size: int) -> list[tuple[int, int, int]]:
-    """Where `size` bytes of RAM go: (gpa, offset in the backing store, size) for each piece."""
+def ram_layout(
+    size: int, holes: Iterable[tuple[int, int]] = ((LEGACY_WINDOW_START, LEGACY_WINDOW_END),)
+) -> list[tuple[int, int, int]]:
+    """Where `size` bytes of RAM go: (gpa, offset in the backing store, size) for each piece.
+
+    Inside a hole (start, end) the RAM stays hidden behind whatever lives there, as on a PC: it is not
+    moved elsewhere.
+    """
     low = min(size, RAM_HOLE_START)
     pieces = [(0, 0, low)]
     if size > low:
         pieces.append((RAM_HOLE_END, low, size - low))
+    for start, end in holes:
+        pieces = [part for piece in pieces for part in _without(piece, start, end)]
     return pieces
+
+
+def _without(piece: tuple[int, int, int], start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """What is left of one piece outside [start, end)."""
+    gpa, offset, size = piece
+    if end <= gpa or gpa + size <= start:
+        yield piece
+        return
+    if gpa < start:
+        yield gpa, offset, start - gpa
+    if end < gpa + size:
+        yield end, offset + end - gpa, gpa + size - end
 
 
 class GuestMemory:

@@ -1,0 +1,1 @@
+"""The machine: config (what is wanted) -> build (the board) -> run (loop, threads, stop) -> Report."""

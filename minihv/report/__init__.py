@@ -1,1 +1,1 @@
-"""What people and programs are told about a run: pure functions from recorded data to text."""
+"""What is shown of a run: pure functions of the recorded statistics, no machine and no engine."""

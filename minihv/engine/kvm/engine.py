@@ -42,7 +42,7 @@ class KvmEngine:
         self.memory = memory
         self.config = config
         self.traits = EngineTraits(
-            provides=PROVIDED[config.irqchip], parallel=True, counts_instructions=False, single_step=True
+            provides=PROVIDED[config.irqchip] - config.without, parallel=True, counts_instructions=False, single_step=True
         )
         self.kernel_lapic = config.irqchip != "none"
         self._vcpus: list[KvmVcpu] = []
@@ -87,6 +87,8 @@ class KvmEngine:
         vm.set_vmx_pages()
         if self.config.irqchip == "kernel":
             vm.create_irqchip()
+            if "pit" not in self.config.without:
+                vm.create_pit()
         elif self.config.irqchip == "split":
             vm.split_irqchip()
         vm.try_enable(abi.CAP_X86_USER_SPACE_MSR, abi.MSR_EXIT_UNKNOWN)

@@ -19,8 +19,8 @@ from minihv.errors import GuestMemoryError
 from minihv.exits import (
     Exit,
     Fault,
-    Halt,
     Hypercall,
+    Idle,
     Interrupted,
     IoIn,
     IoOut,
@@ -166,11 +166,11 @@ class KvmVcpu:
             return Interrupted()
         state = self.port.mp_state()
         if state in (MpState.UNINITIALIZED, MpState.INIT_RECEIVED):
-            return Halt(wakeable=False, rip=self.port.load_regs().rip)
+            return Idle(self.port.load_regs().rip)
         if state is MpState.HALTED:
             regs = self.port.load_regs()
             if not regs.rflags & 0x200:
-                return Halt(wakeable=False, rip=regs.rip)
+                return Idle(regs.rip)
         return None
 
     def _run_failed(self, error: OSError) -> Fault:

@@ -56,8 +56,11 @@ class Vm:
         self.kernel.ioctl(self.fd, abi.SET_TSS_ADDR, IDENTITY_MAP_GPA + 0x1000)
 
     def create_irqchip(self) -> None:
-        """PIC pair, IOAPIC and one LAPIC a vCPU, all in the kernel; and the PIT."""
+        """PIC pair, IOAPIC and one LAPIC a vCPU, all in the kernel."""
         self.kernel.ioctl(self.fd, abi.CREATE_IRQCHIP)
+
+    def create_pit(self) -> None:
+        """The PIT and the speaker port 0x61, beside the interrupt controllers."""
         config = ffi.new("struct kvm_pit_config *", {"flags": abi.PIT_SPEAKER_DUMMY})
         self.kernel.ioctl(self.fd, abi.CREATE_PIT2, config)
 

@@ -1,0 +1,62 @@
+"""Which engines there are, which of them work here, and why the others do not.
+
+An engine is a row of the table: a name, and a function that imports it only when it is asked for.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minihv.errors import EngineUnavailable, UsageError
+from minihv.interfaces import Engine, EngineConfig
+from minihv.memory import GuestMemory
+
+
+@dataclass(frozen=True, slots=True)
+class EngineKind:
+    """How to look for an engine and how to make one. `probe` gives None, or why it cannot work here."""
+
+    probe: Callable[[], str | None]
+    open: Callable[[GuestMemory, EngineConfig], Engine]
+
+
+def _kvm_probe() -> str | None:
+    from minihv.engine.kvm.engine import probe
+
+    return probe()
+
+
+def _kvm_open(memory: GuestMemory, config: EngineConfig) -> Engine:
+    from minihv.engine.kvm.engine import KvmEngine
+
+    return KvmEngine(memory, config)
+
+
+ENGINES: dict[str, EngineKind] = {
+    "kvm": EngineKind(_kvm_probe, _kvm_open),
+}
+"""In the order in which "auto" tries them."""
+
+
+def survey() -> dict[str, str | None]:
+    """Every engine's name with None where it works here, else the reason why not."""
+    return {name: kind.probe() for name, kind in ENGINES.items()}
+
+
+def open_engine(name: str, memory: GuestMemory, config: EngineConfig) -> tuple[Engine, list[str]]:
+    """The engine `name`, or for "auto" the first that works; and why others were passed over.
+
+    Raises UsageError for an unknown name, EngineUnavailable where none works, and what the engine itself
+    raises when it is the one asked for.
+    """
+    if name != "auto":
+        kind = ENGINES.get(name)
+        if kind is None:
+            raise UsageError(f"expected an engine of auto, {', '.join(ENGINES)}, found {name!r}")
+        return kind.open(memory, config), []
+    passed_over: list[str] = []
+    for candidate, kind in ENGINES.items():
+        reason = kind.probe()
+        if reason is None:
+            return kind.open(memory, config), passed_over
+        passed_over.append(f"{candidate}: {reason}")
+    raise EngineUnavailable("no engine works on this host; " + "; ".join(passed_over))

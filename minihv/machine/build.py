@@ -1,0 +1,172 @@
+"""Config + BootPlan -> a machine that is ready to run: memory, engine, vCPUs, devices."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from minihv.boot.plan import BoardFacts, BootPlan
+from minihv.engine.select import open_engine
+from minihv.host.ram import HostRam
+from minihv.interfaces import ByteSink, ByteSource, Engine, EngineConfig, IrqLine, Vcpu
+from minihv.machine.board import (
+    RESERVED_WINDOWS,
+    TEST_WINDOW,
+    Board,
+    Fitting,
+    Wiring,
+    make_board,
+    replaced_controllers,
+)
+from minihv.machine.config import MachineConfig
+from minihv.machine.idle import IdleRounds
+from minihv.machine.loop import Observer, VcpuLoop
+from minihv.machine.outcome import outcome
+from minihv.machine.stop import Stop
+from minihv.memory import (
+    LEGACY_WINDOW_END,
+    LEGACY_WINDOW_START,
+    RAM_HOLE_START,
+    GuestMemory,
+    Region,
+    ram_layout,
+)
+
+
+@dataclass(slots=True)
+class Parts:
+    """A built machine. `close` gives back everything, in the reverse order of building."""
+
+    memory: GuestMemory
+    stores: list[HostRam]
+    stop: Stop
+    idle: IdleRounds
+    engine: Engine | None = None
+    passed_over: list[str] = field(default_factory=list)
+    vcpus: list[Vcpu] = field(default_factory=list)
+    loops: list[VcpuLoop] = field(default_factory=list)
+    board: Board | None = None
+
+    def close(self) -> None:
+        """Devices, engine (with its vCPUs), memory; harmless when done twice."""
+        if self.board is not None:
+            self.board.close()
+        if self.engine is not None:
+            self.engine.close()
+        self.memory.release()
+        while self.stores:
+            self.stores.pop().close()
+
+
+def board_facts(config: MachineConfig) -> BoardFacts:
+    """What loaders may know of the machine."""
+    windows = RESERVED_WINDOWS + ((TEST_WINDOW,) if config.board == "testdev" else ())
+    return BoardFacts(config.memory, config.cpus, windows)
+
+
+def build(
+    config: MachineConfig,
+    plan: BootPlan,
+    console: ByteSink,
+    console_input: ByteSource | None,
+    fittings: Sequence[Fitting] = (),
+    observe: Observer | None = None,
+) -> Parts:
+    """Everything but running. What it opened is closed again where it raises."""
+    memory, stores = _make_memory(config, plan)
+    parts = Parts(memory, stores, Stop(), IdleRounds(config.cpus))
+    try:
+        for chunk in plan.chunks:
+            memory.write(chunk.gpa, chunk.data)
+        engine_config = EngineConfig(config.cpus, config.irqchip, replaced_controllers(fittings))
+        parts.engine, parts.passed_over = open_engine(config.engine, memory, engine_config)
+        parts.vcpus = [parts.engine.create_vcpu(index) for index in range(config.cpus)]
+        parts.vcpus[0].set_state(plan.state)
+        parts.board = _make_board(config, plan, parts, console, console_input, fittings)
+        parts.loops = _make_loops(config, parts, parts.board, observe)
+        for vcpu in parts.vcpus:
+            parts.stop.listen(vcpu.kick)
+    except BaseException:
+        parts.close()
+        raise
+    return parts
+
+
+def _make_memory(config: MachineConfig, plan: BootPlan) -> tuple[GuestMemory, list[HostRam]]:
+    """RAM in one backing store, each ROM in its own; RAM does not show where a ROM or video memory is."""
+    holes = [(LEGACY_WINDOW_START, LEGACY_WINDOW_END), *((rom.gpa, rom.end) for rom in plan.roms)]
+    ram = HostRam(config.memory)
+    stores = [ram]
+    try:
+        regions = [
+            Region(gpa, size, ram.piece(offset, size), False, "ram")
+            for gpa, offset, size in ram_layout(config.memory, holes)
+        ]
+        for rom in plan.roms:
+            store = HostRam(rom.size, "minihv-rom")
+            stores.append(store)
+            store.view[: len(rom.data)] = rom.data
+            regions.append(Region(rom.gpa, rom.size, store.piece(0, rom.size), True, rom.name))
+        return GuestMemory(regions), stores
+    except BaseException:
+        for store in stores:
+            store.close()
+        raise
+
+
+def _make_board(
+    config: MachineConfig,
+    plan: BootPlan,
+    parts: Parts,
+    console: ByteSink,
+    console_input: ByteSource | None,
+    fittings: Sequence[Fitting],
+) -> Board:
+    engine = parts.engine
+    assert engine is not None
+    provided = engine.traits.provides
+
+    def line(gsi: int) -> IrqLine:
+        return engine.irq_line(gsi) if "pic" in provided or "ioapic" in provided else _unconnected
+
+    wiring = Wiring(
+        console=console,
+        console_input=console_input,
+        line=line,
+        stop=lambda reason, status: parts.stop(outcome(reason, status)),
+        wall_clock=time.time,
+        clock=time.monotonic_ns,
+        provided=provided,
+        cpus=config.cpus,
+        ram_low=min(config.memory, RAM_HOLE_START),
+        ram_high=max(config.memory - RAM_HOLE_START, 0),
+        disk=plan.disk,
+    )
+    board = make_board(config.board, wiring)
+    for fitting in fittings:
+        bus = board.ports if fitting.space == "port" else board.mmio
+        bus.attach(fitting.start, fitting.size, fitting.name, fitting.device)
+        board.devices.append(fitting.device)
+    return board
+
+
+def _unconnected(level: bool, /) -> None:
+    """The interrupt input of a machine without interrupt controllers."""
+
+
+def _make_loops(
+    config: MachineConfig, parts: Parts, board: Board, observe: Observer | None
+) -> list[VcpuLoop]:
+    lock = threading.Lock() if config.cpus > 1 else None
+    budget = _exit_budget(config.max_exits) if config.max_exits is not None else None
+    return [
+        VcpuLoop(vcpu, board.ports, board.mmio, parts.stop, parts.idle, lock, budget, observe)
+        for vcpu in parts.vcpus
+    ]
+
+
+def _exit_budget(limit: int) -> Callable[[], bool]:
+    """Counts the exits of all vCPUs together: taking the next number of a `count` is atomic."""
+    taken = count(1)
+    return lambda: next(taken) >= limit

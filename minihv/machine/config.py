@@ -1,0 +1,93 @@
+"""What the user wants, validated and frozen. Says nothing about how it is built."""
+
+from dataclasses import dataclass
+
+from minihv.errors import UsageError
+
+MIB = 1 << 20
+MIN_MEMORY = 1 * MIB
+MAX_MEMORY = 512 << 30
+MAX_CPUS = 255
+"""xAPIC ids are 8 bits, and 255 is the broadcast (SDM Vol. 3A, 11.6.2.1)."""
+ENGINES = ("auto", "kvm", "interpret")
+BOARDS = ("default", "testdev")
+IRQCHIPS = ("kernel", "split", "none")
+DISPLAYS = ("none", "text")
+SERIAL_FORMS = "stdio, null, buffer or file:PATH"
+
+_UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def parse_size(text: str) -> int:
+    """ "64M", "1G", "65536" -> bytes. Raises UsageError."""
+    upper = text.strip().upper().removesuffix("IB")
+    upper = upper.removesuffix("B") if upper[-2:-1] in ("K", "M", "G") else upper
+    digits = upper.rstrip("BKMG")
+    unit = _UNITS.get(upper[len(digits) :])
+    if not digits.isascii() or not digits.isdecimal() or unit is None:
+        raise UsageError(f"expected a size such as 64M or 1G, found {text!r}")
+    return int(digits) * unit
+
+
+@dataclass(frozen=True, slots=True)
+class MachineConfig:
+    """One machine. Raises UsageError for a value that cannot be meant.
+
+    `memory` is in bytes; `timeout` in seconds of host time; `load_address` and `entry` are GPAs for flat
+    images. `modules` are paths. `serial` says where COM1 goes; `serial_input` feeds it from memory.
+    """
+
+    engine: str = "auto"
+    memory: int = 64 * MIB
+    cpus: int = 1
+    board: str = "default"
+    irqchip: str = "kernel"
+    format: str | None = None
+    load_address: int | None = None
+    entry: int | None = None
+    cmdline: str = ""
+    modules: tuple[str, ...] = ()
+    firmware: str | None = None
+    serial: str = "buffer"
+    serial_input: bytes | None = None
+    display: str = "none"
+    timeout: float | None = None
+    max_exits: int | None = None
+    trace: str | None = None
+
+    def __post_init__(self) -> None:
+        _choice("engine", self.engine, ENGINES)
+        _choice("board", self.board, BOARDS)
+        _choice("irqchip", self.irqchip, IRQCHIPS)
+        _choice("display", self.display, DISPLAYS)
+        if not MIN_MEMORY <= self.memory <= MAX_MEMORY or self.memory % 4096:
+            raise UsageError(
+                f"expected between 1M and 512G of memory in whole 4 KiB pages, found {self.memory} bytes"
+            )
+        if not 1 <= self.cpus <= MAX_CPUS:
+            raise UsageError(f"expected 1 to {MAX_CPUS} CPUs, found {self.cpus}")
+        if self.serial not in ("stdio", "null", "buffer") and not self.serial.startswith("file:"):
+            raise UsageError(f"expected {SERIAL_FORMS} for the serial port, found {self.serial!r}")
+        if self.serial == "file:":
+            raise UsageError("expected a path after file: for the serial port, found none")
+        if self.timeout is not None and not 0 < self.timeout < 1e9:
+            raise UsageError(f"expected a time-out above 0 seconds, found {self.timeout:g}")
+        if self.max_exits is not None and self.max_exits < 1:
+            raise UsageError(f"expected an exit budget of 1 or more, found {self.max_exits}")
+        for name in ("load_address", "entry"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1 << 52:
+                raise UsageError(f"expected a guest-physical address for {name}, found {value:#x}")
+        if "\0" in self.cmdline:
+            raise UsageError("expected a command line without NUL characters, found one")
+        if self.irqchip == "none" and self.cpus > 1:
+            raise UsageError(
+                "expected one CPU with irqchip none (others are started through LAPICs), found more"
+            )
+        if self.firmware is not None and (self.modules or self.format):
+            raise UsageError("expected no modules and no format with --firmware: a ROM finds its own guest")
+
+
+def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"expected one of {', '.join(allowed)} for {name}, found {value!r}")

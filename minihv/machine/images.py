@@ -1,0 +1,68 @@
+"""What the user calls a guest: a bundled name, a path, or bytes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from minihv.errors import ImageError, UsageError
+
+IMAGES = Path(__file__).resolve().parent.parent / "images"
+ALIASES = {"hello": "hello64"}
+MAX_IMAGE = 1 << 30
+"""A guest image or module above this is refused before it is read: nothing of that size is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class BundledGuest:
+    """One row of images/index.json."""
+
+    name: str
+    file: str
+    purpose: str
+    shows: str
+    format: str | None
+
+
+def bundled_guests() -> dict[str, BundledGuest]:
+    """The guests inside the package, by name."""
+    import json
+
+    index = json.loads((IMAGES / "index.json").read_text(encoding="utf-8"))
+    return {
+        name: BundledGuest(name, row["file"], row["purpose"], row["shows"], row.get("format"))
+        for name, row in index.items()
+    }
+
+
+def find_image(guest: str) -> Path:
+    """The file behind a bundled name or a path. Raises ImageError with what there is instead.
+
+    A name without a slash is a bundled guest first; a file of that name in the working directory is
+    reached by ./name.
+    """
+    if "/" not in guest and "." not in guest:
+        name = ALIASES.get(guest, guest)
+        for suffix in (".elf", ".img"):
+            path = IMAGES / (name + suffix)
+            if path.is_file():
+                return path
+    path = Path(guest)
+    if not path.exists():
+        raise ImageError(
+            f"expected a guest image or a bundled guest, found neither a file nor a guest named {guest!r}; "
+            f"`minihv guests` lists the bundled ones"
+        )
+    return path
+
+
+def read_image(path: Path, what: str = "guest image") -> bytes:
+    """The file's bytes. Raises ImageError where it cannot be read, UsageError for a folder."""
+    if path.is_dir():
+        raise UsageError(f"expected a {what}, found the folder {path}; name a file in it")
+    try:
+        if not path.is_file():
+            raise ImageError(f"expected a {what}, found {path}, which is no regular file; copy it to one")
+        if path.stat().st_size > MAX_IMAGE:
+            raise ImageError(f"{path}: expected a {what} of at most 1 GiB, found {path.stat().st_size} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror}; make it readable") from error

@@ -1,0 +1,249 @@
+"""The run loop of one vCPU: run, handle, count. The hot path of the whole VMM.
+
+What happens for every exit is written out in line, because each Python call costs as much as the counting
+itself; everything rare is in a method.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from minihv.bus import Bus
+from minihv.exits import (
+    DebugStop,
+    Exit,
+    Fault,
+    Halt,
+    Hypercall,
+    Idle,
+    Interrupted,
+    IoIn,
+    IoOut,
+    MmioRead,
+    MmioWrite,
+    MsrRead,
+    MsrWrite,
+    Shutdown,
+    SystemEvent,
+    SystemEventKind,
+)
+from minihv.interfaces import Vcpu
+from minihv.machine import dispatch
+from minihv.machine.idle import IdleRounds
+from minihv.machine.outcome import outcome
+from minihv.machine.stop import Stop
+from minihv.stats import Counter, SiteInfo, VcpuStats
+from minihv.x86.state import CpuState
+
+RECENT = 16
+"""Exits kept for the autopsy."""
+
+AUTOPSY_REASONS = frozenset(("triple-fault", "guest-crash", "engine-fault", "handler-failed"))
+
+Observer = Callable[[int, Exit, SiteInfo, int, int], None]
+"""(vCPU index, exit, what it was, host time when the guest was left, ns of handling): trace, timeline."""
+
+
+@dataclass(slots=True)
+class Lane:
+    """How one class of exits is handled, told apart and named."""
+
+    handle: Callable[[Any], bytes | None]
+    key: Callable[[Any], object]
+    """What makes two exits of the class the same site."""
+    info: Callable[[Any], SiteInfo]
+    counters: dict[object, Counter] = field(default_factory=dict)
+
+
+class VcpuLoop:
+    """Runs one vCPU until the machine stops, or for one turn."""
+
+    def __init__(
+        self,
+        vcpu: Vcpu,
+        ports: Bus,
+        mmio: Bus,
+        stop: Stop,
+        idle: IdleRounds,
+        lock: AbstractContextManager[object] | None = None,
+        max_exits: Callable[[], bool] | None = None,
+        observe: Observer | None = None,
+    ) -> None:
+        """`lock` is held while a device works, where several vCPUs run at once. `max_exits` is asked
+        after each exit whether that was the last one allowed."""
+        self.vcpu = vcpu
+        self.stats = VcpuStats(vcpu.index)
+        self.recent: deque[Exit] = deque(maxlen=RECENT)
+        self.failure: Exception | None = None
+        self.final_state: CpuState | None = None
+        self._stop = stop
+        self._idle = idle
+        self._max_exits = max_exits
+        self._observe = observe
+        self._lock = lock or nullcontext()
+        self.lanes = self._make_lanes(ports, mmio, lock)
+
+    def _make_lanes(
+        self, ports: Bus, mmio: Bus, lock: AbstractContextManager[object] | None
+    ) -> dict[type[Any], Lane]:
+        def locked(handler: Callable[[Any], bytes | None]) -> Callable[[Any], bytes | None]:
+            if lock is None:
+                return handler
+
+            def with_lock(exit: Any) -> bytes | None:
+                with lock:
+                    return handler(exit)
+
+            return with_lock
+
+        def io(exit: IoIn | IoOut, direction: str) -> SiteInfo:
+            register = ports.owner(exit.port, direction == "out")
+            return SiteInfo("io", direction, exit.port, exit.size, register)
+
+        def memory(exit: MmioRead | MmioWrite, direction: str, size: int) -> SiteInfo:
+            return SiteInfo("mmio", direction, exit.gpa, size, mmio.owner(exit.gpa, direction == "write"))
+
+        def plain(name: str) -> Callable[[Any], SiteInfo]:
+            return lambda exit: SiteInfo(name)
+
+        def rip(exit: Any) -> object:
+            return exit.rip
+
+        return {
+            IoOut: Lane(
+                locked(lambda e: dispatch.io_out(ports, e)),
+                lambda e: (e.port, e.size, e.rip),
+                lambda e: io(e, "out"),
+            ),
+            IoIn: Lane(
+                locked(lambda e: dispatch.io_in(ports, e)),
+                lambda e: (e.port, e.size, e.rip),
+                lambda e: io(e, "in"),
+            ),
+            MmioRead: Lane(
+                locked(lambda e: dispatch.mmio_read(mmio, e)),
+                lambda e: (e.gpa, e.size, e.rip),
+                lambda e: memory(e, "read", e.size),
+            ),
+            MmioWrite: Lane(
+                locked(lambda e: dispatch.mmio_write(mmio, e)),
+                lambda e: (e.gpa, len(e.data), e.rip),
+                lambda e: memory(e, "write", len(e.data)),
+            ),
+            Halt: Lane(self._halt, rip, plain("hlt")),
+            Shutdown: Lane(self._shutdown, rip, plain("shutdown")),
+            DebugStop: Lane(self._debug_stop, rip, plain("debug")),
+            Fault: Lane(self._fault, rip, plain("fault")),
+            SystemEvent: Lane(self._system_event, rip, plain("system-event")),
+            Hypercall: Lane(
+                dispatch.hypercall, lambda e: (e.number, e.rip), lambda e: SiteInfo("hypercall", "", e.number)
+            ),
+            MsrRead: Lane(
+                dispatch.msr_read, lambda e: (e.index, e.rip), lambda e: SiteInfo("msr", "read", e.index, 8)
+            ),
+            MsrWrite: Lane(
+                dispatch.msr_write, lambda e: (e.index, e.rip), lambda e: SiteInfo("msr", "write", e.index, 8)
+            ),
+        }
+
+    def run(self, budget: int | None = None) -> None:
+        """Until the machine stops; with a budget, until it is spent or somebody kicks."""
+        vcpu, lanes, stop, stats = self.vcpu, self.lanes, self._stop, self.stats
+        enter, clock, remember = vcpu.run, time.perf_counter_ns, self.recent.append
+        max_exits, observe = self._max_exits, self._observe
+        entered = clock()
+        while stop.outcome is None:
+            exit = enter(budget)
+            left = vcpu.left_ns
+            stats.guest_ns += left - entered
+            lane = lanes.get(exit.__class__)
+            if lane is None:
+                self._not_the_guest(exit)
+                entered = clock()
+                if budget is not None:
+                    return
+                continue
+            remember(exit)
+            try:
+                answer = lane.handle(exit)
+            except Exception as error:
+                self._failed(error)
+                return
+            if answer is not None:
+                vcpu.complete(answer)
+            counter = lane.counters.get(lane.key(exit))
+            entered = clock()
+            if counter is None:
+                counter = self._new_site(lane, exit)
+            elapsed = entered - left
+            counter.sum_ns += elapsed
+            if elapsed < counter.min_ns:
+                counter.min_ns = elapsed
+            if elapsed > counter.max_ns:
+                counter.max_ns = elapsed
+            counter.histogram[elapsed.bit_length()] += 1
+            if observe is not None:
+                observe(vcpu.index, exit, counter.info, left, elapsed)
+            if max_exits is not None and max_exits():
+                stop(outcome("max-exits"))
+
+    @property
+    def stopped(self) -> bool:
+        """The machine has an outcome."""
+        return self._stop.outcome is not None
+
+    def take_final_state(self) -> None:
+        """On the vCPU's thread, after the last `run`: keep the state where somebody will ask for it."""
+        end = self._stop.outcome
+        if end is not None and end.reason in AUTOPSY_REASONS:
+            self.final_state = self.vcpu.get_state()
+
+    def _new_site(self, lane: Lane, exit: Exit) -> Counter:
+        """Name an exit that comes from here for the first time. Bounded: see stats.MAX_SITES."""
+        info = lane.info(exit)
+        stats = self.stats
+        if stats.full:
+            return stats.open(info)  # the shared one; not kept in the lane, whose dict must not grow
+        site = self.vcpu.site(exit)
+        info = SiteInfo(info.name, info.direction, info.address, info.size, info.register, site)
+        counter = lane.counters[lane.key(exit)] = stats.open(info)
+        return counter
+
+    def _not_the_guest(self, exit: Exit) -> None:
+        if isinstance(exit, Idle):
+            if self._idle.report(self.vcpu.index):
+                self._stop(outcome("halted"))
+        elif isinstance(exit, Interrupted):
+            self.stats.kicks += 1
+
+    def _failed(self, error: Exception) -> None:
+        self.failure = error
+        self._stop(outcome("handler-failed", detail=f"{type(error).__name__}: {error}"))
+
+    # What ends a machine
+
+    def _halt(self, exit: Halt) -> None:
+        if self._idle.park(self.vcpu.index):
+            self._stop(outcome("halted"))
+
+    def _shutdown(self, exit: Shutdown) -> None:
+        self._stop(outcome("triple-fault"))
+
+    def _debug_stop(self, exit: DebugStop) -> None:
+        self._stop(outcome("debug-stop"))
+
+    def _fault(self, exit: Fault) -> None:
+        self._stop(outcome("engine-fault", detail=exit.message))
+
+    def _system_event(self, exit: SystemEvent) -> None:
+        reasons = {
+            SystemEventKind.POWER_OFF: "power-off",
+            SystemEventKind.RESET: "reset",
+            SystemEventKind.CRASH: "guest-crash",
+        }
+        reason = reasons.get(exit.kind)
+        if reason is not None:
+            self._stop(outcome(reason))

@@ -1,0 +1,243 @@
+"""The public face: `Machine(config)`, `load`, `attach`, `run` -> Report."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from minihv.boot.plan import BootPlan, LoadRequest
+from minihv.errors import HandlerFailed, HostError, UsageError
+from minihv.exits import Exit
+from minihv.host.console import BufferSink
+from minihv.interfaces import ByteSink, ByteSource, Device
+from minihv.machine.board import Fitting
+from minihv.machine.build import Parts, board_facts, build
+from minihv.machine.config import MachineConfig
+from minihv.machine.console import Console
+from minihv.machine.images import find_image, read_image
+from minihv.machine.loop import Observer
+from minihv.machine.outcome import Outcome, outcome
+from minihv.machine.reporting import make_report
+from minihv.machine.supervisor import Supervisor
+from minihv.report.model import Report
+from minihv.stats import SiteInfo
+
+
+class Machine:
+    """One guest on one machine. Use it as a context manager.
+
+        with Machine(MachineConfig(cpus=2)) as m:
+            m.load("smp")
+            report = m.run()
+            print(m.console.decode())
+
+    Keyword arguments replace fields of the config. `console` and `console_input` put your own sink and
+    source at the serial port. Nothing is opened before `run`, so a bad image is refused before a VM exists.
+    """
+
+    def __init__(
+        self,
+        config: MachineConfig | None = None,
+        *,
+        console: ByteSink | None = None,
+        console_input: ByteSource | None = None,
+        **overrides: Any,
+    ) -> None:
+        config = config or MachineConfig()
+        self.config = replace(config, **overrides) if overrides else config
+        self.outcome: Outcome | None = None
+        self.guest_name = ""
+        self._sink = console
+        self._source = console_input
+        self._plan: BootPlan | None = None
+        self._fittings: list[Fitting] = []
+        self._parts: Parts | None = None
+        self._console: Console | None = None
+        self._stop_early: Outcome | None = None
+        self._screen: list[str] = []
+
+    # Before the run
+
+    def load(self, image: str | Path | bytes, name: str | None = None) -> Self:
+        """Load a bundled guest ("hello"), a file, or the bytes of an image. Raises ImageError."""
+        from minihv.boot.load import load
+
+        data, name, file = _bytes_of(image, name)
+        modules = tuple((path, read_image(Path(path), "module")) for path in self.config.modules)
+        request = LoadRequest(
+            name=file,
+            data=data,
+            format=self.config.format,
+            load_address=self.config.load_address,
+            entry=self.config.entry,
+            cmdline=self.config.cmdline,
+            modules=modules,
+        )
+        self._plan = load(request, board_facts(self.config))
+        self.guest_name = name
+        return self
+
+    def load_firmware(self, image: str | Path | bytes | None = None, name: str | None = None) -> Self:
+        """Load a firmware ROM (by default the one of the config). Raises ImageError."""
+        from minihv.boot.load import load_firmware
+
+        image = self.config.firmware if image is None else image
+        if image is None:
+            raise UsageError("expected a firmware ROM, found none; name one in the config or in the call")
+        data, name, file = _bytes_of(image, name)
+        self._plan = load_firmware(file, data, board_facts(self.config))
+        self.guest_name = name
+        return self
+
+    def attach(self, device: Device, *, port: int | None = None, mmio: int | None = None, size: int = 1,
+               name: str = "device") -> Self:  # fmt: skip
+        """Put `device` at `size` ports from `port` on, or at guest-physical `mmio`. Checked when it runs."""
+        if (port is None) == (mmio is None):
+            raise UsageError(f"expected either a port or an mmio address for {name}, found both or none")
+        space, start = ("port", port) if port is not None else ("mmio", mmio)
+        assert start is not None
+        self._fittings.append(Fitting(space, start, size, name, device))
+        return self
+
+    def on_port(
+        self,
+        port: int,
+        read: Callable[[], int] | None = None,
+        write: Callable[[int], None] | None = None,
+        *,
+        size: int = 1,
+        name: str = "handler",
+    ) -> Self:
+        """Answer a port with two functions: `read()` gives the value, `write(value)` takes it.
+
+        `size` is the widest access in bytes that they see; wider ones come in pieces.
+        """
+        from minihv.devices.callbacks import PortHandler
+
+        reader = None if read is None else lambda offset, width: read()
+        writer = None if write is None else lambda offset, width, value: write(value)
+        device = PortHandler(reader, writer, name="PORT", max_width=size)
+        return self.attach(device, port=port, size=size, name=name)
+
+    # The run
+
+    def run(self) -> Report:
+        """Build the machine, run the guest to its end, and tell everything about it.
+
+        Raises CannotStart where it cannot begin, HandlerFailed (with the report as `report`) where a
+        device raised. Everything is closed again, however it ends.
+        """
+        if self._plan is None:
+            self.load_firmware()
+        plan = self._plan
+        assert plan is not None
+        self.outcome = None
+        with ExitStack() as stack:
+            console = Console(self.config, self._sink, self._source, self._console_broken, self._user_stop)
+            self._console = console
+            observe = self._open_trace(stack)
+            parts = build(self.config, plan, console.sink, console.source, self._fittings, observe)
+            stack.callback(parts.close)
+            stack.enter_context(console)
+            self._parts = parts
+            supervisor = Supervisor(parts, console, self.config.timeout)
+            if self._stop_early is not None:
+                parts.stop(self._stop_early)
+            try:
+                supervisor.run()
+            finally:
+                self._parts = None
+            self.outcome = parts.stop.outcome
+            assert parts.board is not None
+            self._screen = parts.board.screen.text()
+            report = make_report(self.config, self.guest_name, plan, parts, supervisor.wall_ns)
+        self._raise_failure(parts, report)
+        return report
+
+    def stop(self, reason: str = "stopped") -> None:
+        """End the run from any thread or signal handler; before the run, it ends at once."""
+        self._stop_early = outcome(reason)
+        parts = self._parts
+        if parts is not None:
+            parts.stop(self._stop_early)
+
+    @property
+    def console(self) -> bytes:
+        """What the guest printed, with serial="buffer": the last MiB of it."""
+        sink = self._console.sink if self._console is not None else None
+        if not isinstance(sink, BufferSink):
+            raise UsageError(
+                'expected serial="buffer" for Machine.console, found another sink; read that one'
+            )
+        return sink.data
+
+    @property
+    def screen(self) -> list[str]:
+        """The text screen's 25 lines at the end of the run."""
+        return self._screen
+
+    @property
+    def plan(self) -> BootPlan | None:
+        """What `load` made of the image."""
+        return self._plan
+
+    def _open_trace(self, stack: ExitStack) -> Observer | None:
+        if self.config.trace is None:
+            return None
+        try:
+            file = stack.enter_context(Path(self.config.trace).open("w", encoding="utf-8"))
+        except OSError as error:
+            raise HostError(
+                f"{self.config.trace}: cannot be written: {error.strerror}; choose another trace file"
+            ) from error
+        return _trace_writer(file)
+
+    def _console_broken(self, error: OSError) -> None:
+        self.stop("console-closed")
+
+    def _user_stop(self) -> None:
+        self.stop("user")
+
+    def _raise_failure(self, parts: Parts, report: Report) -> None:
+        for loop in parts.loops:
+            if loop.failure is not None:
+                failure = HandlerFailed(
+                    f"a device handler raised {type(loop.failure).__name__}: {loop.failure}; "
+                    "the machine was stopped"
+                )
+                failure.report = report
+                raise failure from loop.failure
+
+    def close(self) -> None:
+        """Nothing stays open after `run`; a run that is going on is stopped."""
+        if self._parts is not None:
+            self.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _bytes_of(image: str | Path | bytes, name: str | None) -> tuple[bytes, str, str]:
+    """The image's bytes, what to call the guest, and what to call the file in messages."""
+    if isinstance(image, bytes):
+        return image, name or "image", name or "image"
+    path = image if isinstance(image, Path) else find_image(image)
+    return read_image(path), name or str(image), str(path)
+
+
+def _trace_writer(file: IO[str]) -> Observer:
+    import json
+
+    from minihv.report.exitwords import trace_line
+
+    def write(vcpu: int, exit: Exit, info: SiteInfo, left_ns: int, elapsed_ns: int) -> None:
+        file.write(json.dumps(trace_line(vcpu, exit, info, left_ns, elapsed_ns)) + "\n")
+
+    return write

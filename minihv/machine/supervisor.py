@@ -1,0 +1,133 @@
+"""The thread that called `Machine.run`: it starts the vCPU threads and looks after everything else.
+
+Console input, flushing, the time-out, timers of devices, and the question whether all CPUs sleep for ever.
+It sleeps in poll(2) and wakes for input, for a deadline, or because the machine stops.
+"""
+
+import os
+import select
+import threading
+import time
+from collections.abc import Sequence
+
+from minihv.machine.build import Parts
+from minihv.machine.console import Console
+from minihv.machine.loop import VcpuLoop
+from minihv.machine.outcome import outcome
+
+FIRST_POLL_NS = 1_000_000
+LAST_POLL_NS = 100_000_000
+"""The engine is asked about sleeping CPUs after 1 ms, then ever less often, at last ten times a second."""
+JOIN_SECONDS = 10.0
+
+
+class Supervisor:
+    """Runs built `parts` to their end."""
+
+    def __init__(self, parts: Parts, console: Console, timeout: float | None) -> None:
+        self._parts = parts
+        self._console = console
+        self._timeout = timeout
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.wall_ns = 0
+
+    def run(self) -> None:
+        """Until the machine stops and all its threads are gone. Interrupts (Ctrl-C) stop it, too."""
+        parts = self._parts
+        parts.stop.listen(self.wake)
+        started = time.perf_counter_ns()
+        threads = self._start()
+        try:
+            self._watch(started)
+        except BaseException:
+            parts.stop(outcome("stopped"))
+            raise
+        finally:
+            for thread in threads:
+                self._join(thread)
+            self.wall_ns = time.perf_counter_ns() - started
+            os.close(self._wake_fd)
+            self._wake_fd = -1
+
+    def wake(self) -> None:
+        """From any thread: look at the stop flag now."""
+        if self._wake_fd >= 0:
+            os.eventfd_write(self._wake_fd, 1)
+
+    def _start(self) -> list[threading.Thread]:
+        engine = self._parts.engine
+        assert engine is not None
+        loops = self._parts.loops
+        groups: Sequence[Sequence[VcpuLoop]] = (
+            [[loop] for loop in loops] if engine.traits.parallel else [loops]
+        )
+        threads = [
+            threading.Thread(target=run_group, args=(group,), name=f"vcpu{group[0].vcpu.index}", daemon=True)
+            for group in groups
+        ]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def _join(self, thread: threading.Thread) -> None:
+        """A vCPU thread ends at the next exit after a kick; a handler that blocks is given some time."""
+        deadline = time.monotonic() + JOIN_SECONDS
+        while thread.is_alive() and time.monotonic() < deadline:
+            thread.join(0.05)
+            if thread.is_alive():
+                for vcpu in self._parts.vcpus:
+                    vcpu.kick()
+
+    def _watch(self, started: int) -> None:
+        parts, keyboard = self._parts, self._console.input
+        stop, board, engine = parts.stop, parts.board, parts.engine
+        assert board is not None
+        assert engine is not None
+        deadline = None if self._timeout is None else started + int(self._timeout * 1e9)
+        interval = FIRST_POLL_NS
+        next_poll = started + interval
+        poller = select.poll()
+        poller.register(self._wake_fd, select.POLLIN)
+        watching = False
+        while stop.outcome is None:
+            if keyboard is not None and keyboard.wanted != watching:
+                watching = keyboard.wanted
+                (poller.register(keyboard.fd, select.POLLIN) if watching else poller.unregister(keyboard.fd))
+            now = time.perf_counter_ns()
+            wait = next_poll - now if deadline is None else min(next_poll, deadline) - now
+            readable = {fd for fd, _ in poller.poll(max(wait, 0) / 1e6)}
+            if keyboard is not None and (keyboard.fd in readable or keyboard.waiting):
+                keyboard.pump(keyboard.fd in readable, board.serial.receive)
+            now = time.perf_counter_ns()
+            if deadline is not None and now >= deadline:
+                stop(outcome("timeout"))
+            if now >= next_poll:
+                self._console.flush()
+                parts.idle.begin()
+                engine.poll()
+                interval = min(interval * 2, LAST_POLL_NS)
+                next_poll = now + interval
+
+
+def run_group(loops: Sequence[VcpuLoop]) -> None:
+    """The body of a vCPU thread."""
+    for loop in loops:
+        loop.vcpu.attach_thread()
+    try:
+        if len(loops) == 1:
+            loops[0].run()
+        else:
+            _take_turns(loops)
+    finally:
+        for loop in loops:
+            loop.take_final_state()
+            loop.vcpu.detach_thread()
+
+
+TURN_INSTRUCTIONS = 20_000
+
+
+def _take_turns(loops: Sequence[VcpuLoop]) -> None:
+    while not loops[0].stopped:
+        for loop in loops:
+            loop.run(TURN_INSTRUCTIONS)

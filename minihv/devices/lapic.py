@@ -64,11 +64,18 @@ class LocalApic:
         self._extint = extint
         self._first_id = apic_id
         self.id = apic_id
-        self.apic_base = APIC_BASE_DEFAULT | APIC_BASE_ENABLE | (0 if apic_id else APIC_BASE_BSP)
-        """IA32_APIC_BASE, all bits."""
+        self.apic_base = 0
+        """IA32_APIC_BASE, all bits. Assign it only to load a saved state: no rule is checked."""
         self._lint_lines = {reg.LVT_LINT0: False, reg.LVT_LINT1: False}
-        self.reset()
+        self.power_on()
         bus.attach(self)
+
+    def power_on(self) -> None:
+        """Everything as after power-on: id and base, too; the pins stay where they are held."""
+        bsp = 0 if self._first_id else APIC_BASE_BSP
+        self.apic_base = APIC_BASE_DEFAULT | APIC_BASE_ENABLE | bsp
+        self.restore_id()
+        self.reset()
 
     def reset(self) -> None:
         """INIT or power-on (SDM Vol. 3A, 10.4.7.1); the id and IA32_APIC_BASE stay.

@@ -19,7 +19,7 @@ class LapicTimer:
     def __init__(self, clock: Clock, tsc: Callable[[], int], tsc_hz: int) -> None:
         """`tsc` is the vCPU's time-stamp counter as the guest reads it, growing by `tsc_hz` a second."""
         self._clock = clock
-        self._tsc = tsc
+        self.tsc = tsc
         self._tsc_hz = tsc_hz
         self.reset()
 
@@ -101,7 +101,7 @@ class LapicTimer:
         if self.mode == TSC_DEADLINE:
             if not self.deadline:
                 return None
-            left = max(self.deadline - self._tsc(), 0)
+            left = max(self.deadline - self.tsc(), 0)
             return self._clock() + -(-left * 1_000_000_000 // self._tsc_hz)
         if self.start is None:
             return None
@@ -113,7 +113,7 @@ class LapicTimer:
     def expire(self, now: int) -> bool:
         """Whether the timer came to its end since the last call; several periods count as one."""
         if self.mode == TSC_DEADLINE:
-            if not self.deadline or self._tsc() < self.deadline:
+            if not self.deadline or self.tsc() < self.deadline:
                 return False
             self.deadline = 0
             return True

@@ -12,7 +12,7 @@ MAX_CPUS = 255
 ENGINES = ("auto", "kvm", "interpret")
 BOARDS = ("default", "testdev")
 IRQCHIPS = ("kernel", "split", "none")
-DISPLAYS = ("none", "text")
+DISPLAYS = ("none", "text", "live")
 SERIAL_FORMS = "stdio, null, buffer or file:PATH"
 
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}

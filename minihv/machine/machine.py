@@ -19,7 +19,7 @@ from minihv.machine.console import Console
 from minihv.machine.images import find_image, read_image
 from minihv.machine.loop import Observer
 from minihv.machine.outcome import Outcome, outcome
-from minihv.machine.reporting import make_report
+from minihv.machine.reporting import make_report, symbol_namer
 from minihv.machine.supervisor import Supervisor
 from minihv.report.model import Report
 from minihv.stats import SiteInfo
@@ -57,6 +57,7 @@ class Machine:
         self._console: Console | None = None
         self._stop_early: Outcome | None = None
         self._screen: list[str] = []
+        self._ticks: list[tuple[int, Callable[[], None]]] = []
 
     # Before the run
 
@@ -121,6 +122,11 @@ class Machine:
         device = PortHandler(reader, writer, name="PORT", max_width=size)
         return self.attach(device, port=port, size=size, name=name)
 
+    def on_tick(self, call: Callable[[], None], interval_ns: int) -> Self:
+        """Call `call` about every `interval_ns` while the guest runs, on the thread that called `run`."""
+        self._ticks.append((interval_ns, call))
+        return self
+
     # The run
 
     def run(self) -> Report:
@@ -142,7 +148,7 @@ class Machine:
             stack.callback(parts.close)
             stack.enter_context(console)
             self._parts = parts
-            supervisor = Supervisor(parts, console, self.config.timeout)
+            supervisor = Supervisor(parts, console, self.config.timeout, self._ticks)
             if self._stop_early is not None:
                 parts.stop(self._stop_early)
             try:
@@ -178,6 +184,15 @@ class Machine:
         """The text screen's 25 lines at the end of the run."""
         return self._screen
 
+    def live_screen(self) -> list[str]:
+        """The text screen's lines now; while the guest runs, from any thread."""
+        parts = self._parts
+        return parts.board.screen.text() if parts is not None and parts.board is not None else self._screen
+
+    def with_symbols(self, report: Report) -> Report:
+        """The report with symbol names at its sites, where the image has symbols."""
+        return report if self._plan is None else report.with_symbols(symbol_namer(self._plan))
+
     @property
     def plan(self) -> BootPlan | None:
         """What `load` made of the image."""
@@ -187,11 +202,12 @@ class Machine:
         if self.config.trace is None:
             return None
         try:
-            file = stack.enter_context(Path(self.config.trace).open("w", encoding="utf-8"))
+            file = Path(self.config.trace).open("w", encoding="utf-8")  # noqa: SIM115 (the stack closes it)
         except OSError as error:
             raise HostError(
                 f"{self.config.trace}: cannot be written: {error.strerror}; choose another trace file"
             ) from error
+        stack.enter_context(file)
         return _trace_writer(file)
 
     def _console_broken(self, error: OSError) -> None:

@@ -33,6 +33,7 @@ def make_report(config: MachineConfig, name: str, plan: BootPlan, parts: Parts, 
         vcpus=tuple(_vcpu_report(loop) for loop in parts.loops),
         exits=merge_counters(c for loop in parts.loops for c in loop.stats.counters),
         kernel_counters=dict(engine.counters()),
+        passed_over=tuple(parts.passed_over),
         autopsy="\n\n".join(filter(None, (_autopsy(loop, plan, parts) for loop in parts.loops))),
     )
 

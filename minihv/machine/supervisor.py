@@ -8,7 +8,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from minihv.machine.build import Parts
 from minihv.machine.console import Console
@@ -24,10 +24,18 @@ JOIN_SECONDS = 10.0
 class Supervisor:
     """Runs built `parts` to their end."""
 
-    def __init__(self, parts: Parts, console: Console, timeout: float | None) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        console: Console,
+        timeout: float | None,
+        ticks: Sequence[tuple[int, Callable[[], None]]] = (),
+    ) -> None:
+        """`timeout` in seconds of host time; `ticks` are (interval in ns, what to call)."""
         self._parts = parts
         self._console = console
         self._timeout = timeout
+        self._ticks = [_Tick(interval, call) for interval, call in ticks]
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.wall_ns = 0
 
@@ -94,19 +102,38 @@ class Supervisor:
                 watching = keyboard.wanted
                 (poller.register(keyboard.fd, select.POLLIN) if watching else poller.unregister(keyboard.fd))
             now = time.perf_counter_ns()
-            wait = next_poll - now if deadline is None else min(next_poll, deadline) - now
+            wait = min([next_poll, *(t.due for t in self._ticks)]) - now
+            if deadline is not None:
+                wait = min(wait, deadline - now)
             readable = {fd for fd, _ in poller.poll(max(wait, 0) / 1e6)}
             if keyboard is not None and (keyboard.fd in readable or keyboard.waiting):
                 keyboard.pump(keyboard.fd in readable, board.serial.receive)
             now = time.perf_counter_ns()
             if deadline is not None and now >= deadline:
                 stop(outcome("timeout"))
+            for tick in self._ticks:
+                tick.run(now)
             if now >= next_poll:
                 self._console.flush()
                 parts.idle.begin()
                 engine.poll()
                 interval = min(interval * 2, LAST_POLL_NS)
                 next_poll = now + interval
+
+
+class _Tick:
+    """Something to call about every `interval` ns."""
+
+    def __init__(self, interval: int, call: Callable[[], None]) -> None:
+        self._interval = interval
+        self._call = call
+        self.due = time.perf_counter_ns() + interval
+
+    def run(self, now: int) -> None:
+        """Call it if it is due at `now` (host ns); what was missed meanwhile is not made up for."""
+        if now >= self.due:
+            self._call()
+            self.due = now + self._interval
 
 
 def run_group(loops: Sequence[VcpuLoop]) -> None:

@@ -12,6 +12,7 @@
     exits[].sites[]  address (linear), symbol, count, sum_ns
     kernel_counters  the engine's own counters: what they grew by during the run
     autopsy          text after a crash, else ""
+    passed_over[]    engines that "auto" tried before, with the reason
 
 All times are ns of host time; a histogram's bucket b counts handling times in [2**(b-1), 2**b) ns.
 """
@@ -140,6 +141,8 @@ class Report:
     exits: tuple[ExitReport, ...]
     kernel_counters: Mapping[str, int] = field(default_factory=dict)
     autopsy: str = ""
+    passed_over: tuple[str, ...] = ()
+    """With engine "auto": "name: why it cannot work here" for each engine tried before."""
 
     @property
     def total_exits(self) -> int:
@@ -174,6 +177,7 @@ class Report:
             "exits": [e.to_dict() for e in self.exits],
             "kernel_counters": dict(self.kernel_counters),
             "autopsy": self.autopsy,
+            "passed_over": list(self.passed_over),
         }
 
 

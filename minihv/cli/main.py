@@ -1,0 +1,89 @@
+"""`minihv`: finds the command, runs it, and turns every error into one sentence and a status."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+from minihv.cli.words import fail
+from minihv.errors import EXIT_OK, EXIT_USAGE, MinihvError
+
+COMMANDS = {
+    "run": "run a guest on a virtual machine",
+    "guests": "list the bundled guests and what each shows",
+    "doctor": "tell what this host can do, and which engines work",
+}
+"""Command -> its line in `minihv --help`. Each is `command` in minihv.cli.<name>, imported when used."""
+
+
+class _Commands(click.Group):
+    """A group that knows its commands' names, and imports a command only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"minihv.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        click.echo(f"minihv {version('minihv')}")
+        ctx.exit()
+
+
+_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(cls=_Commands, context_settings=_SETTINGS, no_args_is_help=False, invoke_without_command=True)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+              help="Show the version and leave.")  # fmt: skip
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """One tiny guest kernel, one machine, several ways to run its instructions."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return the process status. Prints; does not exit."""
+    try:
+        result = cli.main(args=None if arguments is None else list(arguments), prog_name="minihv",
+                          standalone_mode=False)  # fmt: skip
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        ctx = getattr(error, "ctx", None)
+        where = ctx.command_path if ctx is not None else "minihv"
+        message = error.format_message().rstrip(".").replace("\n", " ")
+        return fail(f"{message[:1].lower()}{message[1:]}; `{where} --help` shows what there is", EXIT_USAGE)
+    except click.Abort:
+        return 130
+    except MinihvError as error:
+        return fail(str(error), error.exit_status)
+    except BrokenPipeError:
+        # Nobody reads our output any more: no message (nobody reads), no traceback at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return result if isinstance(result, int) else EXIT_OK
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -209,7 +209,7 @@ class Channel:
                 self._take_next()
                 self.start, self.paused = None, 0
             return
-        if not self.loaded:
+        if not self.loaded or self.mode == UNPROGRAMMED:
             return
         if self.mode in (0, 4):
             self.start = now - ticks_to_ns(self.paused)

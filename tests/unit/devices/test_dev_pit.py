@@ -338,3 +338,11 @@ def test_kvm_layout_of_a_reset_pit() -> None:
     board.pit.from_kvm(data)
     assert board.pit.next_deadline() is None
     assert board.levels == []
+
+
+def test_a_gate_does_not_start_a_counter_without_control_word() -> None:
+    board = Board()
+    board.pit.write(2, 1, 0)
+    board.pit.write(2, 1, 0)
+    board.pit.set_timer2_gate(True)
+    assert board.pit.channels[2].start is None

@@ -7,13 +7,10 @@ from minihv.boot.platform import Platform
 
 
 def bios_tables(platform: Platform, rsdp: int, taken: tuple[Chunk, ...] = ()) -> tuple[Chunk, ...]:
-    """All tables of the board: ACPI from GPA `rsdp` on, the MP table, the BIOS data area.
+    """All tables of the board: the BIOS data area, ACPI from GPA `rsdp` on, the MP table.
 
-    `taken` are the chunks of the boot plan. The BIOS data area is left out where they cover it (a flat
-    image at address 0): its one entry that matters, the EBDA segment, is for real-mode software.
+    `taken` are the chunks of the boot plan. What they cover is left out, so that no table ever damages an
+    image: one that is put over the BIOS data area (flat, at address 0) or the BIOS ROM area brings its own.
     """
-    chunks = [acpi.tables(platform, rsdp), mptable.table(platform)]
-    data_area = bios_data_area()
-    if not any(chunk.gpa < data_area.end and data_area.gpa < chunk.end for chunk in taken):
-        chunks.insert(0, data_area)
-    return tuple(chunks)
+    tables = (bios_data_area(), acpi.tables(platform, rsdp), mptable.table(platform))
+    return tuple(table for table in tables if not any(c.gpa < table.end and table.gpa < c.end for c in taken))

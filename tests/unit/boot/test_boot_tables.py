@@ -148,6 +148,14 @@ def test_bios_data_area_names_the_ebda(memory: Memory) -> None:
     assert unpack_from("<H", memory.bytes, 0x413) == (639,)
 
 
-def test_bios_data_area_yields_to_the_image() -> None:
-    image = Chunk(0, b"", 0x500, "flat image")
-    assert "BIOS data area" not in Memory(bios_tables(platform(), RSDP, (image,))).chunks
+@pytest.mark.parametrize(
+    ("image", "left"),
+    [
+        (Chunk(0, b"", 0x401, "image"), ["ACPI tables", "MP table"]),
+        (Chunk(0x500, b"", 0xDFB00, "image"), ["BIOS data area", "ACPI tables", "MP table"]),
+        (Chunk(0xE0010, b"", 1, "image"), ["BIOS data area", "MP table"]),
+        (Chunk(0, b"", 0x100000, "image"), []),
+    ],
+)
+def test_tables_yield_to_the_image(image: Chunk, left: list[str]) -> None:
+    assert [chunk.name for chunk in bios_tables(platform(), RSDP, (image,))] == left

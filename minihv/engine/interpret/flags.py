@@ -7,7 +7,7 @@ read. `result` is always cut to the operand's size and is 0 exactly if ZF is set
     ADD, ADC, SUB, SBB   a, b operands (b without the carry)
     LOGIC                AND, OR, XOR, TEST: CF = OF = AF = 0
     INC, DEC             a = the CF from before
-    CARRY                a = CF, b = OF: shifts and the like; AF = 0
+    CARRY, CARRY_AF      a = CF, b = OF, the others from the result; AF = 0 or 1
     EXPLICIT             a = the word of all six flags
 """
 
@@ -171,6 +171,13 @@ class _Carry(Rule):
         return fl[2]
 
 
+class _CarryAf(_Carry):
+    __slots__ = ()
+
+    def af(self, fl: Lazy) -> int:
+        return 1
+
+
 class _Explicit(Rule):
     __slots__ = ()
 
@@ -205,6 +212,7 @@ LOGIC = _by_size(Rule)
 INC = _by_size(_Inc)
 DEC = _by_size(_Dec)
 CARRY = _by_size(_Carry)
+CARRY_AF = _by_size(_CarryAf)
 EXPLICIT = _Explicit(8)
 
 

@@ -11,7 +11,21 @@ bounded: no operand makes a number longer than a few hundred bits, or a loop lon
 
 from math import isqrt
 
-from minihv.x86.softfloat import DE, DENORMAL, F80, IE, INF, NORMAL, QNAN, ZE, ZERO, Value, exact_div
+from minihv.x86.softfloat import (
+    DE,
+    DENORMAL,
+    F80,
+    IE,
+    INF,
+    NORMAL,
+    QNAN,
+    RNE,
+    ZE,
+    ZERO,
+    Value,
+    exact_add,
+    exact_div,
+)
 from minihv.x86.softfloat_x87 import INDEFINITE, SIGN, nan_result, pack80
 
 _PI66 = 0xC90FDAA22168C234C
@@ -274,7 +288,7 @@ def _log2(x: Value) -> Value:
     width = x.m.bit_length() - 1
     if x.m == 1 << width:
         return Value(NORMAL if exponent else ZERO, int(exponent < 0), abs(exponent), 0)
-    f = x.m << (_LOG_W - width)  # [1, 2)
+    f = x.m << (_LOG_W - width) if width <= _LOG_W else x.m >> (width - _LOG_W)  # [1, 2)
     if x.m * x.m > 1 << (2 * width + 1):
         f >>= 1
         exponent += 1
@@ -327,10 +341,11 @@ def ylog2xp1(y: Value, x: Value, cw: int) -> tuple[int, int]:
         quotient = exact_div(Value(NORMAL, x.sign, x.m << 160, x.e), ln2)
         assert quotient is not None
         return _times(y, quotient, x, cw)
-    one = 1 << _LOG_W
-    fixed = _fixed(x, _LOG_W)
-    sum_ = one - fixed if x.sign else one + fixed
+    sum_ = exact_add(Value(NORMAL, 0, 1, 0), x, RNE)
+    assert sum_ is not None
     if exponent >= -2:
-        return _times(y, _log2(Value(NORMAL, 0, sum_, -_LOG_W)), x, cw)
-    log = 2 * _atanh_series(((sum_ - one) << _LOG_W) // (sum_ + one), _LOG_W)
+        return _times(y, _log2(sum_), x, cw)
+    one = 1 << _LOG_W
+    plus_one = _fixed(sum_, _LOG_W)
+    log = 2 * _atanh_series(((plus_one - one) << _LOG_W) // (plus_one + one), _LOG_W)
     return _times(y, _from_fixed((log << _LOG_W) // _LOG_LN2, _LOG_W), x, cw)

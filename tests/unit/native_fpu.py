@@ -47,6 +47,7 @@ class NativeFpu:
         self._code = mmap.mmap(-1, 1 << 20, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         self.context = mmap.mmap(-1, _SIZE)
         self._code_address = int(self._ffi.cast("uintptr_t", self._ffi.from_buffer(self._code)))
+        self.context_address = int(self._ffi.cast("uintptr_t", self._ffi.from_buffer(self.context)))
         self._context_pointer = self._ffi.cast("void *", self._ffi.from_buffer(self.context))
         self._used = 0
         self._stubs: dict[bytes, Any] = {}

@@ -138,7 +138,7 @@ def _xsave(cpu: Cpu, subleaf: int) -> Registers:
     return 0, 0, 0, 0
 
 
-XSAVE_EXTENSIONS = 0
+XSAVE_EXTENSIONS = 0b0101
 """Leaf 0xD.1 EAX: bit 0 XSAVEOPT, 1 XSAVEC, 2 XGETBV with ECX = 1, 3 XSAVES."""
 
 

@@ -14,6 +14,7 @@ try:
         Decoder,
         DecoderError,
         DecoderOptions,
+        Encoder,
         Instruction,
         MemorySizeInfo,
         Mnemonic,
@@ -28,7 +29,7 @@ except ImportError as error:  # pragma: no cover - not on hosts that run the tes
 
 __all__ = [
     "MAX_LENGTH", "Code", "Decoder", "DecoderError", "DecoderOptions", "Instruction", "MemorySizeInfo",
-    "Mnemonic", "OpKind", "Register", "decoder", "general_register", "memory_bytes",
+    "Mnemonic", "OpKind", "Register", "decoder", "encode", "general_register", "memory_bytes",
 ]  # fmt: skip
 
 MAX_LENGTH = 15
@@ -42,6 +43,13 @@ _AL, _SPL, _R8L, _AX, _EAX, _RAX = (
 def decoder(bits: int, code: bytes, ip: int, amd: bool) -> Decoder:
     """A decoder of `code`, which starts at offset `ip`, in `bits`-bit mode."""
     return Decoder(bits, code, DecoderOptions.AMD if amd else DecoderOptions.NONE, ip=ip)
+
+
+def encode(insn: Instruction, bits: int, ip: int) -> bytes:
+    """The bytes of a decoded instruction again, redundant prefixes left out; for what is rarely asked."""
+    encoder = Encoder(bits)
+    encoder.encode(insn, ip)
+    return encoder.take_buffer()
 
 
 def _general() -> dict[int, tuple[int, int, bool]]:

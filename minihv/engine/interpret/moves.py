@@ -508,7 +508,7 @@ TABLE: Table = {
     M.CBW: widen(1), M.CWDE: widen(2), M.CDQE: widen(4), M.CWD: spread(2), M.CDQ: spread(4), M.CQO: spread(8),
     M.BSWAP: bswap, M.MOVBE: movbe, M.XLATB: xlatb, M.MOVNTI: mov,
     M.LDS: load_far(3), M.LES: load_far(0), M.LFS: load_far(4), M.LGS: load_far(5), M.LSS: load_far(2),
-    M.NOP: nop, M.FNOP: nop, M.PAUSE: nop, M.ENDBR32: nop, M.ENDBR64: nop, M.RESERVEDNOP: nop,
+    M.NOP: nop, M.PAUSE: nop, M.ENDBR32: nop, M.ENDBR64: nop, M.RESERVEDNOP: nop,
     M.PREFETCHW: nop, M.PREFETCHNTA: nop, M.PREFETCHT0: nop, M.PREFETCHT1: nop, M.PREFETCHT2: nop, M.PREFETCH: nop,
     M.LFENCE: nop, M.MFENCE: nop, M.SFENCE: nop,
     M.CLFLUSH: cache_line, M.CLFLUSHOPT: cache_line, M.CLWB: cache_line,

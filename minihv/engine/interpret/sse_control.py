@@ -1,4 +1,4 @@
-"""MXCSR, EMMS, fences, prefetch and cache-line hints."""
+"""MXCSR and EMMS."""
 
 from minihv.engine.interpret.cpu import Cpu
 from minihv.engine.interpret.decode import Mnemonic as Mn
@@ -45,47 +45,16 @@ def check_mmx(cpu: Cpu) -> None:
 
 
 def emms(s: Site) -> Op:
-    """All x87 registers empty."""
+    """All x87 registers empty; TOP is 0, as after any MMX instruction."""
     cpu = s.cpu
 
     def op() -> None:
         check_mmx(cpu)
         cpu.fpu.empty = 0xFF
+        cpu.fpu.fsw &= ~0x3800
 
     return op
 
 
-def hint(s: Site) -> Op:
-    """Prefetches and fences: nothing to do where memory is always ordered and never cached."""
-
-    def op() -> None:
-        pass
-
-    return op
-
-
-def cache_line(s: Site) -> Op:
-    """CLFLUSH and kin: nothing to flush, but the page must be readable (SDM Vol. 2A)."""
-    address, look = s.address(1, False), s.memory.run
-
-    def op() -> None:
-        look(address(), False)
-
-    return op
-
-
-TABLE: Table = guard_table({Mn.LDMXCSR: ldmxcsr, Mn.STMXCSR: stmxcsr}) | {
-    Mn.EMMS: emms,
-    Mn.LFENCE: hint,
-    Mn.MFENCE: hint,
-    Mn.SFENCE: hint,
-    Mn.PREFETCHNTA: hint,
-    Mn.PREFETCHT0: hint,
-    Mn.PREFETCHT1: hint,
-    Mn.PREFETCHT2: hint,
-    Mn.PREFETCHW: hint,
-    Mn.PREFETCH: hint,
-    Mn.CLFLUSH: cache_line,
-    Mn.CLFLUSHOPT: cache_line,
-    Mn.CLWB: cache_line,
-}
+TABLE: Table = guard_table({Mn.LDMXCSR: ldmxcsr, Mn.STMXCSR: stmxcsr}) | {Mn.EMMS: emms}
+"""Fences, prefetches and cache hints check nothing of SSE: they are in `moves`."""

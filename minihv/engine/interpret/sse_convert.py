@@ -54,8 +54,6 @@ def _compare_mask(bits: int, packed: bool) -> Builder:
     return build
 
 
-cmpsd = _compare_mask(64, False)
-
 _FLAGS = {None: from_word(0x45), -1: from_word(1), 0: from_word(0x40), 1: from_word(0)}
 """Order -> ZF, PF, CF as COMISS leaves them; OF, SF, AF are cleared."""
 
@@ -235,6 +233,7 @@ TABLE: Table = guard_table(
     {
         Mn.CMPPS: _compare_mask(32, True),
         Mn.CMPSS: _compare_mask(32, False),
+        Mn.CMPSD: _compare_mask(64, False),
         Mn.CMPPD: _compare_mask(64, True),
         Mn.UCOMISS: _compare_flags(F32, False),
         Mn.UCOMISD: _compare_flags(F64, False),

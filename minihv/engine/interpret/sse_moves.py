@@ -165,11 +165,6 @@ def _non_temporal(s: Site) -> Op:
     return _store(s, size, size == 16, source(s, 1))
 
 
-def movnti(s: Site) -> Op:
-    """A general register stored: no SSE state, hence no SSE checks (SDM Vol. 2B)."""
-    return _move(s.reader(1), s.writer(0))
-
-
 def _mask_of(bits: int) -> Builder:
     """PMOVMSKB, MOVMSKPS, MOVMSKPD."""
 
@@ -245,6 +240,7 @@ TABLE: Table = guard_table(
         Mn.MOVNTDQ: _non_temporal,
         Mn.MOVNTQ: _non_temporal,
         Mn.MOVSS: movss,
+        Mn.MOVSD: movsd,
         Mn.MOVLPS: movlps,
         Mn.MOVLPD: movlps,
         Mn.MOVHLPS: movlps,
@@ -264,4 +260,4 @@ TABLE: Table = guard_table(
         Mn.MASKMOVDQU: maskmov,
         Mn.MASKMOVQ: maskmov,
     }
-) | {Mn.MOVNTI: movnti}
+)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from minihv.engine.interpret.decode import Code
 from minihv.engine.interpret.decode import Mnemonic as Mn
 from minihv.engine.interpret.flags import from_word
 from minihv.engine.interpret.site import Op, Read, Site
@@ -12,13 +13,14 @@ from minihv.engine.interpret.sse_operands import (
     guard_mmx,
     guard_sse,
     guard_table,
+    guarded,
     is_mmx,
     mmx_writer,
     raise_flags,
     source,
     xmm_writer,
 )
-from minihv.engine.interpret.table import Builder, Table
+from minihv.engine.interpret.table import Also, Builder, Table
 from minihv.x86 import softfloat_sse as sse
 from minihv.x86.softfloat import F32, F64, Format
 
@@ -233,7 +235,6 @@ TABLE: Table = guard_table(
     {
         Mn.CMPPS: _compare_mask(32, True),
         Mn.CMPSS: _compare_mask(32, False),
-        Mn.CMPSD: _compare_mask(64, False),
         Mn.CMPPD: _compare_mask(64, True),
         Mn.UCOMISS: _compare_flags(F32, False),
         Mn.UCOMISD: _compare_flags(F64, False),
@@ -264,3 +265,6 @@ TABLE: Table = guard_table(
     Mn.CVTPD2PI: _to_mmx(F64, False),
     Mn.CVTTPD2PI: _to_mmx(F64, True),
 }
+
+ALSO: Also = {Mn.CMPSD: {Code.CMPSD_XMM_XMMM64_IMM8: guarded(_compare_mask(64, False))}}
+"""CMPSD is a string instruction too: told apart by encoding."""

@@ -5,8 +5,8 @@ Non-temporal hints change nothing but the alignment rule: this machine has no ca
 
 from collections.abc import Callable
 
+from minihv.engine.interpret.decode import Code, OpKind
 from minihv.engine.interpret.decode import Mnemonic as Mn
-from minihv.engine.interpret.decode import OpKind
 from minihv.engine.interpret.faults import protection
 from minihv.engine.interpret.site import Op, Read, Site, Write
 from minihv.engine.interpret.sse_lanes import M64, M128, sign_bits
@@ -14,6 +14,7 @@ from minihv.engine.interpret.sse_operands import (
     HIGH,
     M32,
     guard_table,
+    guarded,
     is_mmx,
     load16,
     mmx_writer,
@@ -21,7 +22,7 @@ from minihv.engine.interpret.sse_operands import (
     width,
     xmm_writer,
 )
-from minihv.engine.interpret.table import Builder, Table
+from minihv.engine.interpret.table import Also, Builder, Table
 
 
 def _move(read: Read, write: Write) -> Op:
@@ -240,7 +241,6 @@ TABLE: Table = guard_table(
         Mn.MOVNTDQ: _non_temporal,
         Mn.MOVNTQ: _non_temporal,
         Mn.MOVSS: movss,
-        Mn.MOVSD: movsd,
         Mn.MOVLPS: movlps,
         Mn.MOVLPD: movlps,
         Mn.MOVHLPS: movlps,
@@ -261,3 +261,6 @@ TABLE: Table = guard_table(
         Mn.MASKMOVQ: maskmov,
     }
 )
+
+ALSO: Also = {Mn.MOVSD: {code: guarded(movsd) for code in (Code.MOVSD_XMM_XMMM64, Code.MOVSD_XMMM64_XMM)}}
+"""MOVSD is a string instruction too (SDM Vol. 2B): told apart by encoding."""

@@ -7,16 +7,18 @@ from minihv.engine.interpret.site import Op, Site
 
 Builder = Callable[[Site], Op]
 Table = dict[int, Builder]
+Also = dict[int, dict[int, Builder]]
+"""Mnemonic -> iced-x86 code -> builder."""
 
 PAGES = (
     "moves", "arithmetic", "muldiv", "shifts", "bits", "bcd", "strings", "control", "flagops", "segments",
     "far", "ports", "system", "msrops", "sse_moves", "sse_integer", "sse_shuffle", "sse_float", "sse_convert",
     "sse_strings", "sse_control", "x87_moves", "x87_arithmetic", "x87_math", "x87_control", "xsave",
 )  # fmt: skip
-"""The family pages, modules of this package with a `TABLE`."""
+"""The family pages, modules of this package with a `TABLE`.
 
-SHARED = frozenset((Mnemonic.MOVSD, Mnemonic.CMPSD))
-"""Mnemonics of both a string and an SSE2 instruction: claimed by `strings` first, then by an SSE page."""
+A page may have an `ALSO` too: encodings that share their mnemonic with an instruction of another page.
+"""
 
 
 def load_table() -> Table:

@@ -155,7 +155,7 @@ _FIXED: dict[int, int] = {_K.ST0: Register.ST0, _K.AX: Register.AX}
 
 
 def forms(table: Table) -> list[tuple[str, int, bool]]:
-    """(name, iced code, with memory) of every 64-bit-mode legacy encoding that the table executes, string instructions excepted."""
+    """(name, iced code, with memory) of every 64-bit-mode legacy encoding in `table`, strings excepted."""
     found = []
     for name, code in sorted(vars(Code).items()):
         if not isinstance(code, int):

@@ -28,6 +28,9 @@ APART = ("LDMXCSR", "MASKMOV")
 
 
 TABLE: Table = {mnemonic: builder for page in PAGES for mnemonic, builder in page.TABLE.items()}
+for page in PAGES:
+    for mnemonic, codes in getattr(page, "ALSO", {}).items():
+        TABLE[mnemonic] = next(iter(codes.values()))
 FORMS = [form for form in forms(TABLE) if not form[0].startswith((*ESTIMATES, *APART))]
 GROUPS = sorted({name.split("_")[0] for name, _, _ in FORMS})
 

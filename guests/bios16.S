@@ -11,6 +11,7 @@
     .text
 
     .set DEBUG_CONSOLE, 0xe9
+    .set DEBUG_EXIT, 0xf4
     .set POST, 0x80
     .set PIC1, 0x20
     .set PIC2, 0xa0
@@ -281,7 +282,7 @@ fault_00:
 fault_06:
     push 6
 
-/* Stack: vector, IP, CS, FLAGS. Say so and stop for good. */
+/* Stack: vector, IP, CS, FLAGS. Say so and end the machine with status (vector << 1) | 1. */
 fault:
     cld
     mov bp, sp
@@ -301,6 +302,8 @@ fault:
     call print_hex16
     mov al, '\n'
     out DEBUG_CONSOLE, al
+    mov al, [bp]
+    out DEBUG_EXIT, al
 stop:
     cli
     hlt

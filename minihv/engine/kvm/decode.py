@@ -40,7 +40,7 @@ def _shutdown(run: Any, rip: int) -> Exit:
 
 
 def _debug(run: Any, rip: int) -> Exit:
-    return DebugStop(run.debug.dr6, run.debug.pc)
+    return DebugStop(run.debug.dr6, rip)  # debug.pc is the linear address, not the offset in CS
 
 
 def _hypercall(run: Any, rip: int) -> Exit:

@@ -42,7 +42,10 @@ class KvmEngine:
         self.memory = memory
         self.config = config
         self.traits = EngineTraits(
-            provides=PROVIDED[config.irqchip] - config.without, parallel=True, counts_instructions=False, single_step=True
+            provides=PROVIDED[config.irqchip] - config.without,
+            parallel=True,
+            counts_instructions=False,
+            single_step=True,
         )
         self.kernel_lapic = config.irqchip != "none"
         self._vcpus: list[KvmVcpu] = []
@@ -52,6 +55,8 @@ class KvmEngine:
         try:
             self.kernel: Kernel = self.kvm.kernel
             self._check()
+            self.has_stats = bool(self.kvm.check(abi.CAP_BINARY_STATS_FD))
+            """KVM_GET_STATS_FD is there (Linux 5.14)."""
             self.kind = kvm_kind()
             self.emulates_ring0 = self.kind == "pvm"
             self._cpuid = self.kvm.supported_cpuid()
@@ -113,11 +118,12 @@ class KvmEngine:
 
     def counters(self) -> Mapping[str, int]:
         """KVM_GET_STATS_FD: the VM's counters, and the vCPUs' summed up. Empty where it is missing."""
+        if not self.has_stats:
+            return {}
         if self._stats is None:
-            if not self.kvm.check(abi.CAP_BINARY_STATS_FD):
-                return {}
-            fds = [self.vm.fd, *(v.fd for v in self._vcpus)]
-            self._stats = [StatsFd(self.kernel.ioctl(fd, abi.GET_STATS_FD)) for fd in fds]
+            self._stats = []
+            for fd in (self.vm.fd, *(v.fd for v in self._vcpus)):
+                self._stats.append(StatsFd(self.kernel.ioctl(fd, abi.GET_STATS_FD)))
         total: dict[str, int] = {}
         for stats in self._stats:
             for name, value in stats.read().items():

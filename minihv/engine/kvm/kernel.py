@@ -31,7 +31,7 @@ _ADVICE = {
 def ioctl_name(request: int) -> str:
     """The name of an ioctl number in the KVM API document."""
     for name, value in vars(abi).items():
-        if value == request and name.isupper() and request > 0xAE00:
+        if value == request and name.isupper() and request >= abi.GET_API_VERSION:
             return f"KVM_{name}"
     return f"ioctl {request:#x}"
 
@@ -39,11 +39,13 @@ def ioctl_name(request: int) -> str:
 def _group_of(path: str) -> str:
     import grp
 
-    gid = os.stat(path).st_gid
     try:
+        gid = os.stat(path).st_gid
         return grp.getgrgid(gid).gr_name
     except KeyError:
         return str(gid)
+    except OSError:
+        return "unknown here: its folder is closed to you, too"
 
 
 def kvm_error(what: str, number: int, path: str = KVM_DEVICE) -> KvmError:
@@ -58,23 +60,30 @@ def kvm_error(what: str, number: int, path: str = KVM_DEVICE) -> KvmError:
 
 
 class Kernel:
-    """libc's ioctl, bound once for each user: no process-wide state."""
+    """libc's ioctl, bound once for each user: no process-wide state. `path` is for messages."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str = KVM_DEVICE) -> None:
+        self._path = path
         self._ioctl: Any = ffi.dlopen(None).ioctl
 
     def ioctl(self, fd: int, request: int, argument: Any = ffi.NULL) -> int:
         """ioctl(2); an int argument is passed by value. Raises KvmError."""
-        if isinstance(argument, int):
-            argument = ffi.cast("void *", argument)
-        result: int = self._ioctl(fd, request, argument)
+        result = self.try_ioctl(fd, request, argument)
         if result < 0:
-            raise kvm_error(ioctl_name(request), ffi.errno)
+            raise kvm_error(ioctl_name(request), -result, self._path)
         return result
 
     def try_ioctl(self, fd: int, request: int, argument: Any = ffi.NULL) -> int:
-        """As `ioctl`, but a failure is answered with -errno."""
+        """As `ioctl`, but a failure is answered with -errno.
+
+        A signal may interrupt KVM_CREATE_VM and others before they did anything: they are tried again.
+        (KVM_RUN, where EINTR has a meaning, does not come through here.)
+        """
         if isinstance(argument, int):
             argument = ffi.cast("void *", argument)
-        result: int = self._ioctl(fd, request, argument)
-        return -ffi.errno if result < 0 else result
+        while True:
+            result: int = self._ioctl(fd, request, argument)
+            if result >= 0:
+                return result
+            if ffi.errno != _errno.EINTR:
+                return -int(ffi.errno)

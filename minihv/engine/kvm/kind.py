@@ -1,7 +1,7 @@
 """Which KVM this is. Numbers mean nothing without it: VT-x, AMD-V, nested in another VM, or PVM."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 KIND_WORDS = {
     "vt-x": "Intel VT-x: guest code of every ring runs on the processor",
@@ -14,8 +14,7 @@ KIND_WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class CpuInfo:
+class CpuInfo(NamedTuple):
     """What /proc/cpuinfo says of the first processor."""
 
     vendor: str
@@ -40,12 +39,16 @@ def read_cpu(path: Path = Path("/proc/cpuinfo")) -> CpuInfo:
 
 
 def kvm_kind(cpu: CpuInfo | None = None, modules: Path = Path("/sys/module")) -> str:
-    """A key of KIND_WORDS. Modules decide (a built-in one has its folder too), then processor flags."""
+    """A key of KIND_WORDS. PVM is told by its module, the others by the processor's flags; where the flags
+    are hidden, by their modules. (A kernel may have both built in, and then both folders exist.)"""
     if (modules / "kvm_pvm").is_dir():
         return "pvm"
     cpu = cpu or read_cpu()
     nested = "nested " if "hypervisor" in cpu.flags else ""
-    for module, flag, kind in (("kvm_intel", "vmx", "vt-x"), ("kvm_amd", "svm", "amd-v")):
-        if (modules / module).is_dir() or flag in cpu.flags:
+    for flag, kind in (("vmx", "vt-x"), ("svm", "amd-v")):
+        if flag in cpu.flags:
+            return nested + kind
+    for module, kind in (("kvm_intel", "vt-x"), ("kvm_amd", "amd-v")):
+        if (modules / module).is_dir():
             return nested + kind
     return "unknown"

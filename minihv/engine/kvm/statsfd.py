@@ -20,6 +20,13 @@ class StatsFd:
         self.cumulative: dict[str, int] = {}
         """Counter name -> offset in the file, of the scalars that only grow."""
         self._instant: dict[str, int] = {}
+        try:
+            self._read_descriptors(fd)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_descriptors(self, fd: int) -> None:
         flags, name_size, count, _, desc_offset, data_offset = _HEADER.unpack(os.pread(fd, _HEADER.size, 0))
         step = _DESC.size + name_size
         table = os.pread(fd, step * count, desc_offset)
@@ -32,6 +39,8 @@ class StatsFd:
 
     def read(self) -> dict[str, int]:
         """All growing counters by name, now."""
+        if not self.cumulative:
+            return {}
         start = min(self.cumulative.values())
         data = os.pread(self._fd, max(self.cumulative.values()) + 8 - start, start)
         return {

@@ -1,5 +1,6 @@
 """/dev/kvm itself: is it there, what can it do, and the way to a VM."""
 
+import errno
 import os
 from types import TracebackType
 from typing import Self
@@ -16,13 +17,15 @@ class Kvm:
     """An open /dev/kvm (KVM API 2.1: "system ioctls"). Raises KvmError and HostError with advice."""
 
     def __init__(self, path: str = KVM_DEVICE) -> None:
-        self.kernel = Kernel()
+        self.kernel = Kernel(path)
         try:
             self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
             raise kvm_error("open", error.errno or 0, path) from error
         try:
-            version = self.kernel.ioctl(self.fd, abi.GET_API_VERSION)
+            version = self.kernel.try_ioctl(self.fd, abi.GET_API_VERSION)
+            if version == -errno.ENOTTY:
+                raise HostError(f"{path} is no KVM device; expected {KVM_DEVICE} or another node like it")
             if version != abi.API_VERSION:
                 raise HostError(
                     f"{path} speaks KVM API {version}, expected {abi.API_VERSION}; use a Linux kernel"

@@ -44,7 +44,6 @@ process-wide state; and its default action is to do nothing, so a stray one is h
 # call: offsets 8, 32, 33, 34, 36, 40 and 432 of struct kvm_run.
 _HOT = struct.Struct("<8xI20xBBHIQ384xQ")
 _MMIO_DATA = 40
-_REG_RFLAGS = 440
 
 
 class KvmVcpu:
@@ -57,16 +56,20 @@ class KvmVcpu:
         self.fd = fd
         self._engine = engine
         self._kernel = engine.kernel
-        self._map = mmap.mmap(fd, engine.kvm.vcpu_mmap_size)
+        try:
+            self._map = mmap.mmap(fd, engine.kvm.vcpu_mmap_size)
+        except BaseException:
+            os.close(fd)
+            raise
         self._run: Any = ffi.from_buffer("struct kvm_run *", self._map)
         self._run.kvm_valid_regs = abi.SYNC_X86_REGS
         self._answer: int | str = 0
         self._queued: Exit | None = None
-        self._ran = False
         self._kicked = False
         self._probe = False
         self._thread: int | None = None
-        self._thread_lock = threading.Lock()
+        # Re-entrant: a signal handler may stop the machine while this very thread is in `kick`.
+        self._thread_lock = threading.RLock()
         self._old_mask: set[int] = set()
         self._stats: StatsFd | None = None
         self.port = StatePort(
@@ -90,6 +93,8 @@ class KvmVcpu:
         with self._thread_lock:
             self._thread = None
         self._drain()
+        if self._kicked or self._probe:
+            self._run.immediate_exit = 1
         signal.pthread_sigmask(signal.SIG_SETMASK, self._old_mask)
 
     def kick(self) -> None:
@@ -103,8 +108,11 @@ class KvmVcpu:
 
     def _wake(self) -> None:
         # immediate_exit for a thread that is on its way into KVM_RUN, the signal for one that is inside.
-        self._run.immediate_exit = 1
+        # The lock keeps `close` from unmapping the structure under our hands.
         with self._thread_lock:
+            if self.fd < 0:
+                return
+            self._run.immediate_exit = 1
             if self._thread is not None:
                 signal.pthread_kill(self._thread, KICK_SIGNAL)
 
@@ -159,9 +167,10 @@ class KvmVcpu:
 
     def _interrupted(self) -> Exit | None:
         """After EINTR: a kick, a host signal, or the question whether a sleeping vCPU can wake."""
-        kicked, probe = self._kicked, self._probe
-        self._kicked = self._probe = False
+        # The flags are looked at after draining: whoever sets one later also makes the next entry return.
         self._drain()
+        kicked, self._kicked = self._kicked, False
+        probe, self._probe = self._probe, False
         if kicked or not probe:
             return Interrupted()
         state = self.port.mp_state()
@@ -179,10 +188,15 @@ class KvmVcpu:
         return Fault("internal-error", message, self._code(rip), rip)
 
     def blocked(self) -> bool:
-        """True while the vCPU sleeps inside KVM_RUN (HLT, or waiting to be started)."""
+        """True while the vCPU sleeps inside KVM_RUN (HLT, or waiting to be started).
+
+        Also where the kernel does not tell (before Linux 5.18): then it has to be asked by a probe.
+        """
+        if not self._engine.has_stats:
+            return True
         if self._stats is None:
             self._stats = StatsFd(self._kernel.ioctl(self.fd, abi.GET_STATS_FD))
-        return bool(self._stats.value("blocking"))
+        return self._stats.value("blocking") != 0
 
     def complete(self, data: bytes) -> None:
         answer = self._answer
@@ -207,10 +221,14 @@ class KvmVcpu:
         self._run.immediate_exit = 1
         try:
             fcntl.ioctl(self.fd, abi.RUN)
-        except (InterruptedError, BlockingIOError):
+        except OSError:
+            # EINTR: done. EAGAIN: it waits to be started. Any other error is told by the next `run`; the
+            # state is what it is.
             return
         finally:
-            self._run.immediate_exit = int(self._kicked)
+            self._run.immediate_exit = 0
+            if self._kicked or self._probe:
+                self._run.immediate_exit = 1
         reason, direction, size, port, count, offset, rip = _HOT.unpack_from(self._map)
         if reason == abi.EXIT_IO:
             self._queued = (
@@ -292,13 +310,13 @@ class KvmVcpu:
 
     def close(self) -> None:
         """Close what belongs to the vCPU; harmless when done twice."""
-        if self.fd < 0:
-            return
         with self._thread_lock:
+            if self.fd < 0:
+                return
+            fd, self.fd = self.fd, -1
             self._thread = None
+            ffi.release(self._run)
+            self._map.close()
         if self._stats is not None:
             self._stats.close()
-        ffi.release(self._run)
-        self._map.close()
-        os.close(self.fd)
-        self.fd = -1
+        os.close(fd)

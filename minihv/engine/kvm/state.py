@@ -10,8 +10,13 @@ from minihv.x86.state import CpuState, DescriptorTable, Events, MpState, Segment
 GPR_ORDER = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
 """struct kvm_regs members in encoding order."""
 
-MSR_TSC = 0x10
-XSAVE_MIN = 576
+MSR_BATCH = 128
+"""MSRs in one KVM_GET_MSRS or KVM_SET_MSRS; the kernel takes fewer than 256 (MAX_IO_MSRS)."""
+
+FCW_AT, MXCSR_AT = 0, 24
+FCW_INITIAL, MXCSR_INITIAL = 0x37F, 0x1F80
+"""The FPU after FNINIT and the SSE control word after RESET, and where an XSAVE area has them (SDM Vol. 1,
+13.4.1). With XSTATE_BV clear everything else is initial, but MXCSR is loaded all the same (13.8.1)."""
 
 
 def segment_from_kvm(s: Any) -> Segment:
@@ -109,12 +114,11 @@ class StatePort:
         found: dict[int, int] = {}
         todo = self._msrs
         while todo:
-            table = ffi.new(
-                "struct kvm_msrs *", {"nmsrs": len(todo), "entries": [{"index": i} for i in todo]}
-            )
+            entries = [{"index": i} for i in todo[:MSR_BATCH]]
+            table = ffi.new("struct kvm_msrs *", {"nmsrs": len(entries), "entries": entries})
             count = self._kernel.ioctl(self._fd, abi.GET_MSRS, table)
             found.update((table.entries[i].index, table.entries[i].data) for i in range(count))
-            todo = todo[count + 1 :]
+            todo = todo[count if count == len(entries) else count + 1 :]
         return found
 
     def _load_xsave(self) -> bytes:
@@ -150,7 +154,8 @@ class StatePort:
         """Make `state` the vCPU's. Raises KvmError where the kernel refuses it.
 
         The order matters: EFER and the control registers (in sregs) decide which MSRs and which FPU state
-        are accepted; events come last because earlier calls may clear them.
+        are accepted; the TSC deadline, an MSR, is taken only where the LAPIC's timer is in that mode; events
+        come last because earlier calls may clear them.
         """
         self._store_sregs(state)
         regs = ffi.new("struct kvm_regs *")
@@ -158,19 +163,18 @@ class StatePort:
             setattr(regs, name, value)
         regs.rip, regs.rflags = state.rip, state.rflags | 2
         self._kernel.ioctl(self._fd, abi.SET_REGS, regs)
-        if state.xsave and self._xsave_size:
+        if self._xsave_size:
             self._store_xsave(state)
+        if self._has_lapic and state.lapic:
+            lapic = ffi.new("struct kvm_lapic_state *")
+            ffi.buffer(lapic)[:] = state.lapic
+            self._kernel.ioctl(self._fd, abi.SET_LAPIC, lapic)
         self.refused_msrs = {}
-        if state.msrs:
-            self._store_msrs(dict(state.msrs))
+        self._store_msrs(state.msrs)
         debug = ffi.new("struct kvm_debugregs *")
         debug.db, debug.dr6, debug.dr7 = state.dr[:4], state.dr[4], state.dr[5]
         self._kernel.ioctl(self._fd, abi.SET_DEBUGREGS, debug)
         if self._has_lapic:
-            if state.lapic:
-                lapic = ffi.new("struct kvm_lapic_state *")
-                ffi.buffer(lapic)[:] = state.lapic
-                self._kernel.ioctl(self._fd, abi.SET_LAPIC, lapic)
             mp_state = ffi.new("struct kvm_mp_state *", {"mp_state": state.mp_state.value})
             self._kernel.ioctl(self._fd, abi.SET_MP_STATE, mp_state)
         self._store_events(state.events)
@@ -195,7 +199,12 @@ class StatePort:
     def _store_xsave(self, state: CpuState) -> None:
         area = ffi.new("uint8_t[]", max(self._xsave_size, 4096))
         size = min(len(state.xsave), self._xsave_size)
-        ffi.buffer(area)[:size] = state.xsave[:size]
+        buffer = ffi.buffer(area)
+        if size:
+            buffer[:size] = state.xsave[:size]
+        else:
+            buffer[FCW_AT : FCW_AT + 2] = FCW_INITIAL.to_bytes(2, "little")
+            buffer[MXCSR_AT : MXCSR_AT + 4] = MXCSR_INITIAL.to_bytes(4, "little")
         xcrs = ffi.new("struct kvm_xcrs *", {"nr_xcrs": 1})
         xcrs.xcrs[0].value = state.xcr0
         self._kernel.ioctl(self._fd, abi.SET_XCRS, xcrs)
@@ -205,12 +214,13 @@ class StatePort:
         """KVM_SET_MSRS stops at the first MSR it refuses: note that one and go on behind it."""
         todo = list(msrs.items())
         while todo:
-            entries = [{"index": index, "data": value} for index, value in todo]
-            table = ffi.new("struct kvm_msrs *", {"nmsrs": len(todo), "entries": entries})
+            entries = [{"index": index, "data": value} for index, value in todo[:MSR_BATCH]]
+            table = ffi.new("struct kvm_msrs *", {"nmsrs": len(entries), "entries": entries})
             count = self._kernel.ioctl(self._fd, abi.SET_MSRS, table)
-            if count < len(todo):
+            if count < len(entries):
                 self.refused_msrs[todo[count][0]] = todo[count][1]
-            todo = todo[count + 1 :]
+                count += 1
+            todo = todo[count:]
 
     def _store_events(self, events: Events) -> None:
         e = ffi.new("struct kvm_vcpu_events *")

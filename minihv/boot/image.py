@@ -33,6 +33,11 @@ class ImageFile:
         """Fields by `struct` layout at file `offset`. Raises ImageError where the file ends before."""
         return unpack_from(layout, self.slice(offset, calcsize(layout), what))
 
+    @property
+    def is_boot_sector(self) -> bool:
+        """Whether the first 512 bytes end in 55 AA, the signature of a bootable disk."""
+        return self.starts_with(b"\x55\xaa", 510)
+
     def starts_with(self, magic: bytes, offset: int = 0) -> bool:
         """Whether `magic` stands at file `offset`; False where the file is shorter."""
         return self.data[offset : offset + len(magic)] == magic

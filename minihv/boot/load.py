@@ -4,32 +4,37 @@ Nothing is guessed by fall-through: what no row of the table recognises is refus
 """
 
 from collections.abc import Callable
+from importlib import import_module
 
 from minihv.boot.elf import MAGIC as ELF_MAGIC
 from minihv.boot.elf import parse_elf
-from minihv.boot.elfload import load_elf32, load_elf64
-from minihv.boot.firmware import load_firmware
-from minihv.boot.flat import load_flat16, load_flat32, load_flat64
 from minihv.boot.image import ImageFile
-from minihv.boot.multiboot import find_header, load_multiboot
+from minihv.boot.mbheader import find_header
 from minihv.boot.plan import BoardFacts, BootPlan, LoadRequest
-from minihv.boot.pvh import find_entry, load_pvh
-from minihv.boot.sector import is_boot_sector, load_bootsector
 from minihv.errors import ImageError, UsageError
-
-__all__ = ["FORMATS", "load", "load_firmware", "sniff"]
 
 Loader = Callable[[LoadRequest, BoardFacts], BootPlan]
 
+
+def _lazy(module: str, function: str) -> Loader:
+    """A loader whose module is imported when it is called: a run needs one format of eight."""
+
+    def loader(request: LoadRequest, facts: BoardFacts) -> BootPlan:
+        plan: BootPlan = getattr(import_module(f"minihv.boot.{module}"), function)(request, facts)
+        return plan
+
+    return loader
+
+
 FORMATS: dict[str, Loader] = {
-    "flat16": load_flat16,
-    "flat32": load_flat32,
-    "flat64": load_flat64,
-    "bootsector": load_bootsector,
-    "elf32": load_elf32,
-    "elf64": load_elf64,
-    "multiboot": load_multiboot,
-    "pvh": load_pvh,
+    "flat16": _lazy("flat", "load_flat16"),
+    "flat32": _lazy("flat", "load_flat32"),
+    "flat64": _lazy("flat", "load_flat64"),
+    "bootsector": _lazy("sector", "load_bootsector"),
+    "elf32": _lazy("elfload", "load_elf32"),
+    "elf64": _lazy("elfload", "load_elf64"),
+    "multiboot": _lazy("multiboot", "load_multiboot"),
+    "pvh": _lazy("pvh", "load_pvh"),
 }
 """What the user may name as format, in the order in which help texts list them."""
 
@@ -49,6 +54,13 @@ def load(request: LoadRequest, facts: BoardFacts) -> BootPlan:
     return loader(request, facts)
 
 
+def load_firmware(name: str, data: bytes, facts: BoardFacts) -> BootPlan:
+    """See `minihv.boot.firmware.load_firmware`."""
+    from minihv.boot.firmware import load_firmware as make_plan
+
+    return make_plan(name, data, facts)
+
+
 def sniff(data: bytes, name: str) -> str:
     """The name in `FORMATS` of what `data` is. `name` decides only whether a boot sector may be one.
 
@@ -58,13 +70,15 @@ def sniff(data: bytes, name: str) -> str:
     if find_header(image) is not None:
         return "multiboot"
     if image.starts_with(ELF_MAGIC):
+        from minihv.boot.pvh import find_entry
+
         return "pvh" if find_entry(image) is not None else f"elf{parse_elf(image).bits}"
-    if image.starts_with(b"HdrS", 0x202) and is_boot_sector(image):
+    if image.starts_with(b"HdrS", 0x202) and image.is_boot_sector:
         raise image.refuse(
             "is a Linux bzImage, which minihv cannot start yet; use the uncompressed vmlinux of a kernel "
             "built with CONFIG_PVH=y"
         )
-    if is_boot_sector(image) and name.lower().endswith(".img"):
+    if image.is_boot_sector and name.lower().endswith(".img"):
         return "bootsector"
     raise _explain(image)
 
@@ -72,7 +86,7 @@ def sniff(data: bytes, name: str) -> str:
 def _explain(image: ImageFile) -> ImageError:
     if not len(image):
         return image.refuse("expected a guest image, found an empty file")
-    if is_boot_sector(image):
+    if image.is_boot_sector:
         return image.refuse(
             "looks like a boot sector (55 aa at file offset 0x1fe), but is not named .img; say "
             "--format bootsector if it is one"

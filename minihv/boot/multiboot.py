@@ -1,23 +1,18 @@
 """Multiboot 1 images (Multiboot Specification 0.6.96, chapter 3), ELF or with address fields."""
 
 from struct import calcsize, pack
-from typing import NamedTuple
 
 from minihv.boot.elf import MAGIC as ELF_MAGIC
 from minihv.boot.elf import add_segments, parse_elf, physical_entry
 from minihv.boot.entry import check_reachable, enter_protected32, finish, refuse_options
 from minihv.boot.image import ImageFile
+from minihv.boot.mbheader import HEADER_MAGIC, find_header, find_magic
 from minihv.boot.memmap import high_memory_kib, low_memory_kib, memory_map
 from minihv.boot.place import Layout
 from minihv.boot.plan import BoardFacts, BootPlan, Chunk, LoadRequest
 from minihv.boot.strings import c_string, place_modules
 
-HEADER_MAGIC = 0x1BADB002
 LOADER_MAGIC = 0x2BADB002
-SEARCH_SIZE = 8192
-"""The header lies wholly in the first 8 KiB of the file, 4-byte aligned (3.1)."""
-
-_FLAG_ADDRESSES = 1 << 16
 _KNOWN_REQUIREMENTS = 0b111
 """Bits 0-15 must be understood or the image refused (3.1.2): page-aligned modules, memory, video mode.
 A video mode is a wish; the guest learns from the info flags that it got none."""
@@ -27,28 +22,6 @@ _INFO = "<IIIIIIIIIIIIIIIIIIIIII"
 """flags, mem_lower, mem_upper, boot_device, cmdline, mods_count, mods_addr, syms[4], mmap_length,
 mmap_addr, drives_length, drives_addr, config_table, boot_loader_name, apm_table, four VBE words (3.3)."""
 _RAX, _RBX = 0, 3
-
-
-class MultibootHeader(NamedTuple):
-    """A header with a right checksum at file `offset`. `addresses` only with flag bit 16 (3.1.3):
-    header_addr, load_addr, load_end_addr, bss_end_addr, entry_addr."""
-
-    offset: int
-    flags: int
-    addresses: tuple[int, int, int, int, int] | None
-
-
-def find_header(image: ImageFile) -> MultibootHeader | None:
-    """The first multiboot header, or None. Raises ImageError where its address fields are cut off."""
-    at = _find(image, checked=True)
-    if at is None:
-        return None
-    flags = image.unpack("<I", at + 4, "the multiboot header")[0]
-    addresses = None
-    if flags & _FLAG_ADDRESSES:
-        a, b, c, d, e = image.unpack("<5I", at + 12, "the address fields of the multiboot header")
-        addresses = (a, b, c, d, e)
-    return MultibootHeader(at, flags, addresses)
 
 
 def load_multiboot(request: LoadRequest, facts: BoardFacts) -> BootPlan:
@@ -89,22 +62,8 @@ def load_multiboot(request: LoadRequest, facts: BoardFacts) -> BootPlan:
     return finish("multiboot", layout, state, symbols=symbols)
 
 
-def _find(image: ImageFile, *, checked: bool) -> int | None:
-    """File offset of the first aligned header magic, with a right checksum if `checked`."""
-    head = bytes(image.data[:SEARCH_SIZE])
-    magic = pack("<I", HEADER_MAGIC)
-    at = head.find(magic)
-    while at >= 0:
-        if at % 4 == 0 and at + 12 <= len(head):
-            words = (int.from_bytes(head[at + i : at + i + 4], "little") for i in (0, 4, 8))
-            if not checked or sum(words) & 0xFFFFFFFF == 0:
-                return at
-        at = head.find(magic, at + 1)
-    return None
-
-
 def _explain_missing(image: ImageFile) -> Exception:
-    at = _find(image, checked=False)
+    at = find_magic(image, checked=False)
     if at is None:
         return image.refuse(
             f"expected a multiboot header (magic {HEADER_MAGIC:#x}, 4-byte aligned) in the first 8 KiB, "

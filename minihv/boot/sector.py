@@ -8,12 +8,6 @@ from minihv.boot.place import Layout
 from minihv.boot.plan import BoardFacts, BootPlan, Chunk, LoadRequest
 
 SECTOR_SIZE = 512
-SIGNATURE = b"\x55\xaa"
-
-
-def is_boot_sector(image: ImageFile) -> bool:
-    """Whether the first 512 bytes end in 55 AA."""
-    return image.starts_with(SIGNATURE, SECTOR_SIZE - 2)
 
 
 def load_bootsector(request: LoadRequest, facts: BoardFacts) -> BootPlan:
@@ -24,7 +18,7 @@ def load_bootsector(request: LoadRequest, facts: BoardFacts) -> BootPlan:
     refuse_options(request, "bootsector")
     image = ImageFile(request.name, request.data)
     sector = image.slice(0, SECTOR_SIZE, "a boot sector")
-    if not is_boot_sector(image):
+    if not image.is_boot_sector:
         raise image.refuse(
             f"expected a boot sector with 55 aa at file offset 0x1fe, found {sector[-2:].hex(' ')}"
         )

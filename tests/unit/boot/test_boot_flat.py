@@ -1,7 +1,5 @@
 """Flat images in three modes, boot sectors, firmware ROMs."""
 
-from dataclasses import replace
-
 import pytest
 from boot_images import FACTS, boot_sector, bytes_at, check_plan, chunk_named
 
@@ -90,7 +88,7 @@ def test_flat16_needs_ram_for_the_bios() -> None:
 
 def test_flat_takes_no_command_line() -> None:
     with pytest.raises(UsageError, match="format flat32 cannot take a command line"):
-        boot(replace(flat("flat32"), cmdline="x"))
+        boot(LoadRequest("code.bin", b"x", "flat32", cmdline="x"))
 
 
 def test_boot_sector_is_at_7c00_with_the_file_as_disk() -> None:
@@ -138,6 +136,6 @@ def test_firmware_of_odd_size_is_refused(size: int) -> None:
 
 
 def test_firmware_over_a_window_is_refused() -> None:
-    facts = replace(FACTS, reserved=((0xFFFF0000, 0xFFFF1000, "I/O memory"),))
+    facts = BoardFacts(16 << 20, reserved=((0xFFFF0000, 0xFFFF1000, "I/O memory"),))
     with pytest.raises(ImageError, match="covers I/O memory at 0xffff0000"):
         load_firmware("rom.bin", bytes(64 << 10), facts)

@@ -12,8 +12,14 @@ PAGE = 4096
 
 
 def c_string(image: ImageFile, text: str) -> bytes:
-    """UTF-8 with a NUL. Raises ImageError for a text with a NUL inside or above `MAX_STRING`."""
-    data = text.encode("utf-8", "surrogateescape") + b"\0"
+    """UTF-8 with a NUL. Raises ImageError for a text with a NUL inside, above `MAX_STRING`, or no text."""
+    try:
+        # The operating system's own bytes, where the shell handed over something that is not UTF-8.
+        data = text.encode("utf-8", "surrogateescape") + b"\0"
+    except UnicodeEncodeError as error:
+        raise image.refuse(
+            f"expected a command line or module name in Unicode, found {text[:40]!r}"
+        ) from error
     if len(data) > MAX_STRING or b"\0" in data[:-1]:
         raise image.refuse(
             f"expected a command line or module name of at most {MAX_STRING - 1} bytes without NUL, "

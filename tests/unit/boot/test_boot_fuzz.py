@@ -89,7 +89,7 @@ def test_flat_images_anywhere(
 
 
 @given(
-    cmdline=st.text(max_size=50),
+    cmdline=st.text(st.characters(categories=None), max_size=50),
     modules=st.lists(st.tuples(st.text(max_size=8), st.binary(max_size=9000)), max_size=4),
     seed=st.sampled_from(["multiboot", "multiboot flat", "pvh"]),
     facts=boards,

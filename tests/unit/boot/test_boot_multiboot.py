@@ -167,6 +167,13 @@ def test_empty_and_too_many_modules() -> None:
         boot(KERNEL.build(), modules=(("m", b"x"),) * 65)
 
 
+def test_command_line_that_is_no_text() -> None:
+    with pytest.raises(ImageError, match="in Unicode"):
+        boot(KERNEL.build(), "\ud800")
+    plan = boot(KERNEL.build(), "caf\udce9")
+    assert bytes_at(plan, info(plan)[4], 16) == b"kernel.elf caf\xe9\0"
+
+
 @pytest.mark.parametrize("cmdline", ["x" * 5000, "a\0b"])
 def test_impossible_command_lines(cmdline: str) -> None:
     with pytest.raises(ImageError, match="at most 4095 bytes without NUL"):

@@ -6,7 +6,7 @@ SDM Vol. 2A/2B. The commonest register forms get closures of their own; everythi
 
 from collections.abc import Callable
 
-from minihv.engine.interpret.cpu import M64, RAX, RBX, RCX, RDX
+from minihv.engine.interpret.cpu import RAX, RBX, RCX, RDX
 from minihv.engine.interpret.decode import Mnemonic
 from minihv.engine.interpret.faults import protection
 from minihv.engine.interpret.flags import (
@@ -356,4 +356,3 @@ TABLE: Table = {
     M.XADD: xadd, M.CMPXCHG: cmpxchg, M.CMPXCHG8B: cmpxchg_wide(4), M.CMPXCHG16B: cmpxchg_wide(8),
     M.ADCX: carry_chain(0), M.ADOX: carry_chain(11),
 }  # fmt: skip
-_ = M64

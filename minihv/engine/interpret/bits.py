@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from minihv.engine.interpret.cpu import M16, M32, M64
 from minihv.engine.interpret.decode import Mnemonic
-from minihv.engine.interpret.flags import LOGIC, MASKS, SIGNS, from_word
 from minihv.engine.interpret.flags import CARRY as CF_RULE
+from minihv.engine.interpret.flags import LOGIC, MASKS, SIGNS, from_word
 from minihv.engine.interpret.site import Op, Site
 from minihv.engine.interpret.table import Builder, Table
 

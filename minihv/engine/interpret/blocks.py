@@ -14,7 +14,7 @@ _MAX_BLOCKS = 1 << 15
 
 
 class Block:
-    """Instructions that follow each other. `ips[k]` is the offset of instruction k; one more: what follows."""
+    """Instructions that follow each other. `ips[k]` is the offset of instruction k, the last what follows."""
 
     __slots__ = ("count", "dead", "end", "ips", "ops")
 
@@ -105,7 +105,9 @@ class Blocks:
                     break
                 if ops:
                     break
-                self._refuse(reader.last_error == DecoderError.NO_MORE_BYTES or reader.position - used > MAX_LENGTH)
+                self._refuse(
+                    reader.last_error == DecoderError.NO_MORE_BYTES or reader.position - used > MAX_LENGTH
+                )
             site = Site(cpu, insn, mode, ips[-1])
             builder: Builder | None = table.get(insn.mnemonic)
             ops.append(builder(site) if builder is not None else site.undefined())

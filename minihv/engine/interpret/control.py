@@ -5,7 +5,7 @@ A target outside the code segment faults at the branch, not at the target (SDM V
 
 from minihv.engine.interpret import interrupts
 from minihv.engine.interpret.cpu import CS, M16, M32, M64, RCX
-from minihv.engine.interpret.decode import Mnemonic
+from minihv.engine.interpret.decode import Code, Mnemonic, OpKind
 from minihv.engine.interpret.faults import GuestFault, protection
 from minihv.engine.interpret.flags import CONDITIONS, SIGNS
 from minihv.engine.interpret.site import Op, Site, Write
@@ -19,8 +19,6 @@ def target_width(s: Site) -> int:
     """Mask of the instruction pointer after a near branch with this operand size."""
     if s.mode.bits == 64:
         return M64
-    from minihv.engine.interpret.decode import OpKind
-
     kind = s.insn.op_kind(0)
     if kind == OpKind.NEAR_BRANCH16:
         return M16
@@ -136,13 +134,8 @@ def call(s: Site) -> Op:
         go = set_ip(s)
 
         def indirect() -> None:
-            target = read()
-            go(target)
-            try:
-                push(back)
-            except BaseException:
-                cpu.rip = s.next_ip
-                raise
+            go(read())  # a fault of the push takes RIP back too
+            push(back)
 
         return indirect
     target = _fixed(s)
@@ -212,19 +205,16 @@ def loop(zero_flag: int | None) -> Builder:
 
 def counter_mask(s: Site) -> int:
     """Width of CX/ECX/RCX in LOOP: told by the encoding, since the prefix leaves no operand."""
-    from minihv.engine.interpret.decode import Code
-
-    name = _code_names(Code)[s.insn.code]
-    return M64 if name.endswith("_RCX") else M32 if name.endswith("_ECX") else M16
+    return _COUNTERS[s.insn.code]
 
 
-_names: dict[int, str] = {}
-
-
-def _code_names(codes: object) -> dict[int, str]:
-    if not _names:
-        _names.update({value: name for name, value in vars(codes).items() if name.startswith("LOOP")})
-    return _names
+_COUNTERS = {
+    getattr(Code, f"{name}_REL8_{bits}_{register}"): mask
+    for name in ("LOOP", "LOOPE", "LOOPNE")
+    for register, mask in (("CX", M16), ("ECX", M32), ("RCX", M64))
+    for bits in (16, 32, 64)
+    if hasattr(Code, f"{name}_REL8_{bits}_{register}")
+}
 
 
 # --- software interrupts ------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ MXCSR_MASK = 0xFFFF
 
 def get_state(cpu: Cpu) -> CpuState:
     """A copy of everything the guest could see."""
-    segments = {name: cpu.seg[n].plain() for n, name in enumerate(SEGMENT_NAMES)}
+    es, cs, ss, ds, fs, gs = (seg.plain() for seg in cpu.seg)
     mp_state = MpState.HALTED if cpu.halted else MpState.RUNNABLE
     if cpu.wait_sipi:
         mp_state = MpState.INIT_RECEIVED
@@ -22,7 +22,12 @@ def get_state(cpu: Cpu) -> CpuState:
         gpr=list(cpu.r),
         rip=cpu.rip,
         rflags=cpu.get_rflags(),
-        **segments,
+        es=es,
+        cs=cs,
+        ss=ss,
+        ds=ds,
+        fs=fs,
+        gs=gs,
         ldtr=cpu.ldtr.plain(),
         tr=cpu.tr.plain(),
         gdtr=DescriptorTable(cpu.gdtr.base, cpu.gdtr.limit),
@@ -123,7 +128,7 @@ PKRU_AREA_OFFSET = 0xA80
 
 
 def load_xsave(cpu: Cpu, area: bytes) -> None:
-    """Take x87, SSE and PKRU out of a standard-format area; components not present get their initial state."""
+    """Take x87, SSE and PKRU out of a standard-format area; others get their initial state."""
     present = int.from_bytes(area[_LEGACY : _LEGACY + 8], "little") if len(area) >= _XSAVE_MIN else 3
     if present & 1:
         cpu.fpu.load_x87(area)

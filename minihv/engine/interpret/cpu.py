@@ -49,7 +49,9 @@ class SegReg(Segment):
         """Load visible and hidden part."""
         self.selector, self.base, self.limit, self.access = selector, base, limit, access
         lo, hi = 0, limit
-        if access & 0x1C == 0x14:  # expand-down data (SDM Vol. 3A, 3.4.5.1): above the limit, up to B's maximum
+        if (
+            access & 0x1C == 0x14
+        ):  # expand-down data (SDM Vol. 3A, 3.4.5.1): above the limit, up to B's maximum
             lo, hi = limit + 1, M32 if access & 0x4000 else M16
         usable = access & 0x10090 == 0x90
         code = access & 8
@@ -168,13 +170,13 @@ class Cpu:
         self.asked = 0
 
         self.mode = Mode(16, M16, False, False, False, False, False, 0)
-        self.fast: "dict[int, Block]" = {}
+        self.fast: dict[int, Block] = {}
         """RIP -> block, for the current mode, CS and translation."""
-        self.spaces: "dict[tuple[Mode, int, int], dict[int, Block]]" = {}
-        self.mmu: "Mmu"
-        self.user: "Space"
-        self.supervisor: "Space"
-        self.system: "Space"
+        self.spaces: dict[tuple[Mode, int, int], dict[int, Block]] = {}
+        self.mmu: Mmu
+        self.user: Space
+        self.supervisor: Space
+        self.system: Space
         """Implicit supervisor accesses (descriptor tables, TSS, stacks of a gate), whatever the CPL."""
 
     # --- flags --------------------------------------------------------------------------------------

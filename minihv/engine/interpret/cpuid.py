@@ -18,8 +18,8 @@ BRAND = "minihv interpreted processor"
 
 FEATURES_1_EDX = {
     "fpu": 0, "de": 2, "pse": 3, "tsc": 4, "msr": 5, "pae": 6, "mce": 7, "cx8": 8, "apic": 9, "sep": 11,
-    "mtrr": 12, "pge": 13, "mca": 14, "cmov": 15, "pat": 16, "pse36": 17, "clflush": 19, "mmx": 23, "fxsr": 24,
-    "sse": 25, "sse2": 26,
+    "mtrr": 12, "pge": 13, "mca": 14, "cmov": 15, "pat": 16, "pse36": 17, "clflush": 19, "mmx": 23,
+    "fxsr": 24, "sse": 25, "sse2": 26,
 }  # fmt: skip
 FEATURES_1_ECX = {
     "sse3": 0, "ssse3": 9, "cx16": 13, "pcid": 17, "sse4.1": 19, "sse4.2": 20, "x2apic": 21, "movbe": 22,
@@ -67,7 +67,7 @@ def xsave_size(xcr0: int, amd: bool) -> int:
 
 
 def cpuid(cpu: Cpu, leaf: int, subleaf: int) -> Registers:
-    """What CPUID returns. Leaves out of range give the data of the highest basic leaf on Intel, zeros on AMD."""
+    """What CPUID returns. Out of range: the data of the highest basic leaf on Intel, zeros on AMD."""
     if 0x40000000 <= leaf < 0x40010000:
         return _hypervisor(leaf)
     table, top = (_EXTENDED, MAX_EXTENDED) if leaf >= 0x80000000 else (_BASIC, MAX_BASIC)

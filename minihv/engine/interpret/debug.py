@@ -1,7 +1,15 @@
 """Debug registers: instruction and data breakpoints, and what DR6 says (SDM Vol. 3B, 18.2)."""
 
 from minihv.engine.interpret.cpu import Cpu
-from minihv.x86.registers import CR4_DE, DR7_GD, DR7_LENGTHS, DR7_RW_ACCESS, DR7_RW_EXECUTE, DR7_RW_IO, DR7_RW_WRITE
+from minihv.x86.registers import (
+    CR4_DE,
+    DR7_GD,
+    DR7_LENGTHS,
+    DR7_RW_ACCESS,
+    DR7_RW_EXECUTE,
+    DR7_RW_IO,
+    DR7_RW_WRITE,
+)
 
 _HIT_BITS = 0xF
 

@@ -24,7 +24,8 @@ try:
 except ImportError as error:  # pragma: no cover - not on hosts that run the tests
     raise EngineUnavailable(
         "the interpret engine decodes with iced-x86, which is not installed on this "
-        f"{platform.machine()} host: pip install iced-x86 (wheels exist for x86-64 hosts only), or use --engine kvm"
+        f"{platform.machine()} host: pip install iced-x86 (wheels exist for x86-64 hosts only), "
+        "or use --engine kvm"
     ) from error
 
 __all__ = [
@@ -78,5 +79,5 @@ def memory_bytes(memory_size: int) -> int:
     """Bytes of an iced `MemorySize`."""
     size = _SIZES.get(memory_size)
     if size is None:
-        size = _SIZES[memory_size] = MemorySizeInfo(memory_size).size
+        size = _SIZES[memory_size] = MemorySizeInfo(memory_size).size  # type: ignore[arg-type]
     return size

@@ -132,7 +132,9 @@ def load_real(cpu: Cpu, n: int, selector: int) -> None:
         seg.set(selector, selector << 4, seg.limit, seg.access & ~UNUSABLE | 0x91)
 
 
-def data_segment(cpu: Cpu, n: int, selector: int, cpl: int, vector: int = VECTOR_GP, ext: int = 0) -> Descriptor | None:
+def data_segment(
+    cpu: Cpu, n: int, selector: int, cpl: int, vector: int = VECTOR_GP, ext: int = 0
+) -> Descriptor | None:
     """Check `selector` for data segment register `n`; None for an acceptable null selector.
 
     `vector` is #TS while a task is loaded, #GP else. Raises what MOV Sreg raises (SDM Vol. 2B, MOV).

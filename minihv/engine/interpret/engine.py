@@ -55,7 +55,8 @@ class InterpretEngine:
     def irq_line(self, gsi: int) -> IrqLine:
         """Refused: the software controllers of the board have the lines."""
         raise EngineUnavailable(
-            f"the interpret engine has no interrupt controller, so no line {gsi}: the board's IOAPIC or PIC has it"
+            f"the interpret engine has no interrupt controller, so no line {gsi}: "
+            "use the lines of the board's IOAPIC or PIC"
         )
 
     def memory_written(self, gpa: int, size: int) -> None:

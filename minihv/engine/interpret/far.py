@@ -144,7 +144,7 @@ def _far_target(cpu: Cpu, selector: int) -> Descriptor:
 
 
 def jump_far(s: Site) -> Op:
-    size, pointer = _pointer(s)
+    _, pointer = _pointer(s)
     cpu = s.cpu
     s.ends_block()
 
@@ -340,7 +340,8 @@ def _return_stack(cpu: Cpu, selector: int, rpl: int, to64: bool) -> Descriptor |
 
 def retf(s: Site) -> Op:
     size = {
-        Code.RETFW: 2, Code.RETFW_IMM16: 2, Code.RETFD: 4, Code.RETFD_IMM16: 4, Code.RETFQ: 8, Code.RETFQ_IMM16: 8,
+        Code.RETFW: 2, Code.RETFW_IMM16: 2, Code.RETFD: 4, Code.RETFD_IMM16: 4,
+        Code.RETFQ: 8, Code.RETFQ_IMM16: 8,
     }[s.insn.code]  # fmt: skip
     extra = s.insn.immediate(0) & 0xFFFF if s.insn.op_count else 0
     cpu, peek, move = s.cpu, s.peeker(size), s.stack_mover()

@@ -18,7 +18,7 @@ class GuestFault(Exception):
 
 
 class DebugFault(GuestFault):
-    """#DB reported before an instruction: instruction breakpoint, general detect. `dr6` has the bits to set."""
+    """#DB reported before an instruction: breakpoint, general detect. `dr6` has the bits to set."""
 
     def __init__(self, dr6: int) -> None:
         super().__init__(1)

@@ -334,7 +334,7 @@ def take_sipi(cpu: Cpu, vector: int) -> None:
 
 
 __all__ = [
-    "ERROR_CODE_VECTORS", "EXCEPTION", "EXTERNAL", "SOFTWARE", "VECTOR_DB", "StackBuilder", "check_inner_stack",
-    "current_stack", "deliver", "deliver_fault", "deliver_once", "inner_stack", "new_stack", "software",
+    "ERROR_CODE_VECTORS", "EXCEPTION", "EXTERNAL", "SOFTWARE", "VECTOR_DB", "StackBuilder",
+    "check_inner_stack", "current_stack", "deliver", "deliver_fault", "deliver_once", "inner_stack", "new_stack", "software",
     "take_init", "take_sipi",
 ]  # fmt: skip

@@ -112,7 +112,9 @@ class Mmu:
 
     # --- the walk -----------------------------------------------------------------------------------
 
-    def translate(self, lin: int, write: bool, user: bool, fetch: bool = False, implicit: bool = False) -> int:
+    def translate(
+        self, lin: int, write: bool, user: bool, fetch: bool = False, implicit: bool = False
+    ) -> int:
         """GPA of linear address `lin` (canonical, cut to its width). Raises #PF.
 
         `user`: the access has user privilege. `implicit`: a supervisor access that RFLAGS.AC does not let
@@ -135,7 +137,9 @@ class Mmu:
             code |= PF_FETCH
         return page_fault(lin, code)
 
-    def _check(self, lin: int, rights: int, nx: int, key: int, write: bool, user: bool, fetch: bool, implicit: bool) -> None:
+    def _check(
+        self, lin: int, rights: int, nx: int, key: int, write: bool, user: bool, fetch: bool, implicit: bool
+    ) -> None:
         """The access rights of SDM Vol. 3A, 4.6. `rights`: the ANDed R/W and U/S of all levels."""
         cpu = self.cpu
         cr4 = cpu.cr4

@@ -1,9 +1,7 @@
 """Data movement: MOV, LEA, XCHG, the stack, CMOVcc, SETcc, sign and zero extension, byte swaps."""
 
-from collections.abc import Callable
-
-from minihv.engine.interpret.cpu import CS, M32, M64, RAX, RBP, RDX, RSP, SS
-from minihv.engine.interpret.decode import Mnemonic, OpKind, Register
+from minihv.engine.interpret.cpu import CS, M32, RAX, RBP, RDX, RSP, SS
+from minihv.engine.interpret.decode import Code, Mnemonic, Register
 from minihv.engine.interpret.descriptors import load_data
 from minihv.engine.interpret.flags import CONDITIONS, MASKS, SIGNS
 from minihv.engine.interpret.site import Op, Read, Site
@@ -226,7 +224,7 @@ def pop(s: Site) -> Op:
 
 def _pop_segment(s: Site, size: int) -> Op:
     cpu, n = s.cpu, s.segment_operand(0)
-    peek, move = s.peeker(size if size == 2 else size), s.stack_mover()
+    peek, move = s.peeker(size), s.stack_mover()
     s.ends_block()
 
     def op() -> None:
@@ -236,8 +234,6 @@ def _pop_segment(s: Site, size: int) -> Op:
         if n == SS:
             cpu.shadow_mov_ss = cpu.attention = True
 
-    if n == SS:  # loading SS may change the stack's width: the pointer moves by the old one, as on processors
-        return op
     return op
 
 
@@ -281,10 +277,16 @@ def popa(size: int) -> Builder:
     return build
 
 
+_ENTER_LEAVE = {
+    Code.ENTERW_IMM16_IMM8: 2, Code.ENTERD_IMM16_IMM8: 4, Code.ENTERQ_IMM16_IMM8: 8,
+    Code.LEAVEW: 2, Code.LEAVED: 4, Code.LEAVEQ: 8,
+}  # fmt: skip
+
+
 def enter(s: Site) -> Op:
     """ENTER (SDM Vol. 2A): the frame pointers of the outer levels are copied."""
     r, mask = s.cpu.r, s.mode.stack_mask
-    size = {Mnemonic.ENTER: 0}[s.insn.mnemonic] or _enter_size(s)
+    size = _ENTER_LEAVE[s.insn.code]
     frame_bytes, level = s.insn.immediate(0) & 0xFFFF, s.insn.immediate(1) & 31
     store, peek = s.pusher(size), s.peeker(size)
     probe = s.linear(lambda: r[RSP] & mask, SS, 1, True, mask)
@@ -313,15 +315,9 @@ def enter(s: Site) -> Op:
     return op
 
 
-def _enter_size(s: Site) -> int:
-    from minihv.engine.interpret.decode import Code
-
-    return {Code.ENTERW_IMM16_IMM8: 2, Code.ENTERD_IMM16_IMM8: 4, Code.ENTERQ_IMM16_IMM8: 8}[s.insn.code]
-
-
 def leave(s: Site) -> Op:
     r, mask = s.cpu.r, s.mode.stack_mask
-    size = _leave_size(s)
+    size = _ENTER_LEAVE[s.insn.code]
     peek, size_mask = s.peeker(size), MASKS[size]
 
     def op() -> None:
@@ -331,12 +327,6 @@ def leave(s: Site) -> Op:
         r[RBP] = bp & ~0xFFFF | value if size == 2 else value & size_mask
 
     return op
-
-
-def _leave_size(s: Site) -> int:
-    from minihv.engine.interpret.decode import Code
-
-    return {Code.LEAVEW: 2, Code.LEAVED: 4, Code.LEAVEQ: 8}[s.insn.code]
 
 
 # --- conditions ---------------------------------------------------------------------------------------
@@ -480,19 +470,12 @@ def nop(s: Site) -> Op:
     return lambda: None
 
 
-def _memory_only(check: Callable[[Site], bool]) -> Builder:
-    def build(s: Site) -> Op:
-        return nop(s) if check(s) else s.undefined()
-
-    return build
-
-
 def cache_line(s: Site) -> Op:
-    """CLFLUSH, CLFLUSHOPT, CLWB, CLDEMOTE: a load of one byte as far as faults go."""
-    address, ld = s.address(1, False), s.ld(1)
+    """CLFLUSH, CLFLUSHOPT, CLWB: a load of one byte as far as faults go."""
+    address, check = s.address(1, False), s.memory.run
 
     def op() -> None:
-        ld(address())
+        check(address(), False)
 
     return op
 
@@ -509,10 +492,10 @@ TABLE: Table = {
     M.BSWAP: bswap, M.MOVBE: movbe, M.XLATB: xlatb, M.MOVNTI: mov,
     M.LDS: load_far(3), M.LES: load_far(0), M.LFS: load_far(4), M.LGS: load_far(5), M.LSS: load_far(2),
     M.NOP: nop, M.PAUSE: nop, M.ENDBR32: nop, M.ENDBR64: nop, M.RESERVEDNOP: nop,
-    M.PREFETCHW: nop, M.PREFETCHNTA: nop, M.PREFETCHT0: nop, M.PREFETCHT1: nop, M.PREFETCHT2: nop, M.PREFETCH: nop,
+    M.PREFETCHW: nop, M.PREFETCHNTA: nop, M.PREFETCHT0: nop, M.PREFETCHT1: nop, M.PREFETCHT2: nop,
+    M.PREFETCH: nop,
     M.LFENCE: nop, M.MFENCE: nop, M.SFENCE: nop,
     M.CLFLUSH: cache_line, M.CLFLUSHOPT: cache_line, M.CLWB: cache_line,
     **{getattr(M, "CMOV" + cc): cmov(n) for n, cc in enumerate(_CC)},
     **{getattr(M, "SET" + cc): setcc(n) for n, cc in enumerate(_CC)},
 }  # fmt: skip
-_ = (M64, OpKind)

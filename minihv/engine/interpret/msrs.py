@@ -216,7 +216,8 @@ RULES: dict[int, Rule] = {
     x.MSR_TSC_ADJUST: Rule(lambda cpu, index: cpu.msrs.get(index, 0), _put_tsc_adjust),
     x.MSR_BIOS_UPDT_TRIG: _ignore(),
     x.MSR_BIOS_SIGN_ID: Rule(
-        lambda cpu, index: cpu.msrs.get(index, 1 << 32), lambda cpu, index, value: cpu.msrs.update({index: value})
+        lambda cpu, index: cpu.msrs.get(index, 1 << 32),
+        lambda cpu, index, value: cpu.msrs.update({index: value}),
     ),
     x.MSR_SYSENTER_CS: _storage(),
     x.MSR_SYSENTER_ESP: _canonical_storage(),

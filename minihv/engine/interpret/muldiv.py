@@ -162,5 +162,6 @@ def adjust_divide(s: Site) -> Op:
 
 M = Mnemonic
 TABLE: Table = {
-    M.MUL: mul, M.IMUL: imul, M.DIV: div, M.IDIV: idiv, M.MULX: mulx, M.AAM: adjust_multiply, M.AAD: adjust_divide,
+    M.MUL: mul, M.IMUL: imul, M.DIV: div, M.IDIV: idiv, M.MULX: mulx,
+    M.AAM: adjust_multiply, M.AAD: adjust_divide,
 }  # fmt: skip

@@ -7,8 +7,8 @@ single-bit step leaves, as on current processors; AF is set by shifts there.
 from collections.abc import Callable
 
 from minihv.engine.interpret.decode import Mnemonic
-from minihv.engine.interpret.flags import MASKS, SIGNS, Rule, from_word
 from minihv.engine.interpret.flags import CARRY_AF as CARRY
+from minihv.engine.interpret.flags import MASKS, SIGNS, Rule, from_word
 from minihv.engine.interpret.site import Op, Site
 from minihv.engine.interpret.table import Builder, Table
 

@@ -81,7 +81,7 @@ class Site:
         return self.size(0)
 
     def imm(self, n: int, size: int | None = None) -> int:
-        """Immediate `n`, sign-extended as the encoding says and cut to `size` bytes (default: operand 0's)."""
+        """Immediate `n`, sign-extended as the encoding says and cut to `size` bytes (operand 0's)."""
         return self.insn.immediate(n) & MASKS[size or self.size(0)]
 
     def gpr(self, n: int) -> int:
@@ -145,8 +145,13 @@ class Site:
     def load_operand(self, size: int) -> Read:
         """Closure that loads `size` bytes of the memory operand. Sizes 1, 2, 4, 8, 16."""
         insn, mode = self.insn, self.mode
-        plain = size in _SHIFT and not mode.align and insn.memory_index == _NONE and insn.memory_base in general_register
-        if plain and self.unchecked and self.segment() not in (FS, FS + 1):
+        plain = size in _SHIFT and not mode.align and insn.memory_index == _NONE
+        if (
+            plain
+            and insn.memory_base in general_register
+            and self.unchecked
+            and self.segment() not in (FS, FS + 1)
+        ):
             # The commonest form, [base + disp] in a flat segment: address, TLB and load in one closure.
             r, base = self.cpu.r, general_register[insn.memory_base][0]
             disp = self.displacement()
@@ -230,7 +235,9 @@ class Site:
         mode = self.mode
         if mode.bits == 64:
             return self.address_size() == 8
-        return bool(mode.bits == 32 and not mode.long and self.address_size() == 4 and mode.flat >> self.segment() & 1)
+        if mode.bits != 32 or mode.long or self.address_size() != 4:
+            return False
+        return bool(mode.flat >> self.segment() & 1)
 
     def offset(self) -> Read:
         """Closure for the memory operand's offset, *not* cut to the address size."""

@@ -106,7 +106,10 @@ class Space:
             first = 0x1000 - offset
             second = self._cut(lin + first, stack)
             gpa, gpa2 = self._gpa(lin, True), self._gpa(second, True)
-            parts = [(lin, gpa, value & (1 << 8 * first) - 1, first), (second, gpa2, value >> 8 * first, size - first)]
+            parts = [
+                (lin, gpa, value & (1 << 8 * first) - 1, first),
+                (second, gpa2, value >> 8 * first, size - first),
+            ]
             frame = self.mmu.physical.frame
             parts.sort(key=lambda part: frame(part[1]) is not None)  # devices first: they may need an exit
             for part in parts:
@@ -139,7 +142,7 @@ class Space:
             frame = self.mmu.physical.frame(gpa)
             if frame is not None and not frame.readonly:
                 offset = gpa & 0xFFF
-                frame.views[1][offset : offset + count] = part  # type: ignore[call-overload]
+                frame.views[1][offset : offset + count] = part
                 self.mmu.physical.written(frame, offset, count)
                 self._watch(at, count, True)
             else:
@@ -213,14 +216,16 @@ class Space:
             self._device_store(gpa, value, size)
         else:
             offset = gpa & 0xFFF
-            frame.views[1][offset : offset + size] = value.to_bytes(size, "little")  # type: ignore[call-overload]
+            frame.views[1][offset : offset + size] = value.to_bytes(size, "little")
             if frame.code is not None:
                 physical.written(frame, offset, size)
             else:
                 self._remember(self.writes, lin, frame, size, True)
         self._watch(lin, size, True)
 
-    def _remember(self, table: dict[int, Views], lin: int, frame: Frame | None, size: int, write: bool) -> None:
+    def _remember(
+        self, table: dict[int, Views], lin: int, frame: Frame | None, size: int, write: bool
+    ) -> None:
         """Let the fast path do the next access of this size to this page."""
         views = table.get(size)
         if views is None or frame is None or (write and (frame.readonly or frame.code is not None)):

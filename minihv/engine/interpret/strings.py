@@ -9,7 +9,8 @@ from collections.abc import Callable
 from minihv.engine.interpret.cpu import DS, ES, M16, M32, M64, RAX, RCX, RDI, RSI
 from minihv.engine.interpret.decode import Mnemonic, OpKind
 from minihv.engine.interpret.flags import MASKS, SUB
-from minihv.engine.interpret.site import Op, Read, Site, Write, aligned_only, aligned_only_store
+from minihv.engine.interpret.site import Op, Read, Site, Write
+from minihv.engine.interpret.space import aligned_only, aligned_only_store
 from minihv.engine.interpret.table import Builder, Table
 from minihv.x86.registers import RFLAGS_DF
 
@@ -150,7 +151,7 @@ def movs(size: int) -> Builder:
             if n < 2:
                 return 0
             length = n * size
-            to_frame.views[1][to : to + length] = bytes(from_frame.views[1][at : at + length])  # type: ignore[call-overload]
+            to_frame.views[1][to : to + length] = bytes(from_frame.views[1][at : at + length])
             if to_frame.code is not None:
                 memory.mmu.physical.written(to_frame, to, length)
             move_si(n)
@@ -186,7 +187,7 @@ def stos(size: int) -> Builder:
             if n < 2:
                 return 0
             length = n * size
-            frame.views[1][to : to + length] = (r[RAX] & mask).to_bytes(size, "little") * n  # type: ignore[call-overload]
+            frame.views[1][to : to + length] = (r[RAX] & mask).to_bytes(size, "little") * n
             if frame.code is not None:
                 memory.mmu.physical.written(frame, to, length)
             move_di(n)

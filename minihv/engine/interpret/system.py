@@ -3,6 +3,8 @@
 SDM Vol. 2A-2D per instruction; Vol. 3A, 2.5 and 4.10 for what writing control registers means.
 """
 
+from collections.abc import Callable
+
 from minihv.engine.interpret import debug, msrs
 from minihv.engine.interpret.cpu import CS, FS, GS, M32, M64, RAX, RBX, RCX, RDX, RSI, Cpu
 from minihv.engine.interpret.cpuid import cpuid as query_cpuid
@@ -15,8 +17,8 @@ from minihv.exits import Hypercall
 from minihv.x86 import registers as x
 
 CR0_WRITABLE = (
-    x.CR0_PE | x.CR0_MP | x.CR0_EM | x.CR0_TS | x.CR0_ET | x.CR0_NE | x.CR0_WP | x.CR0_AM | x.CR0_NW | x.CR0_CD
-    | x.CR0_PG
+    x.CR0_PE | x.CR0_MP | x.CR0_EM | x.CR0_TS | x.CR0_ET | x.CR0_NE | x.CR0_WP | x.CR0_AM | x.CR0_NW
+    | x.CR0_CD | x.CR0_PG
 )  # fmt: skip
 CR4_WRITABLE = (
     x.CR4_TSD | x.CR4_DE | x.CR4_PSE | x.CR4_PAE | x.CR4_MCE | x.CR4_PGE | x.CR4_PCE | x.CR4_OSFXSR
@@ -106,13 +108,13 @@ def write_cr8(cpu: Cpu, value: int) -> None:
     cpu.cr8 = value
 
 
-def _read_cr8(cpu: Cpu) -> int:
-    return cpu.cr8
-
-
-_CR_READ = {
-    0: lambda cpu: cpu.cr0, 2: lambda cpu: cpu.cr2, 3: lambda cpu: cpu.cr3, 4: lambda cpu: cpu.cr4, 8: _read_cr8,
-}  # fmt: skip
+_CR_READ: dict[int, Callable[[Cpu], int]] = {
+    0: lambda cpu: cpu.cr0,
+    2: lambda cpu: cpu.cr2,
+    3: lambda cpu: cpu.cr3,
+    4: lambda cpu: cpu.cr4,
+    8: lambda cpu: cpu.cr8,
+}
 
 
 def _write_cr2(cpu: Cpu, value: int) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from itertools import islice
+from operator import length_hint
 
 from minihv.engine.interpret import convert, debug, interrupts
 from minihv.engine.interpret.blocks import Block, Blocks
@@ -179,21 +180,21 @@ class InterpretVcpu:
                         op()
             except GuestFault as fault:
                 if block is not None:
-                    self._rewind(block, block.count - ops.__length_hint__() - 1, block.count)
+                    self._rewind(block, block.count - length_hint(ops) - 1, block.count)
                 cpu.left -= 1
                 exit = self._deliver(fault)
                 if exit is not None:
                     return exit
             except NeedExit as need:
                 if block is not None:
-                    self._rewind(block, block.count - ops.__length_hint__() - 1, block.count)
+                    self._rewind(block, block.count - length_hint(ops) - 1, block.count)
                 return self._open(need)
             except BlockDied:
                 assert block is not None
-                self._rewind(block, block.count - ops.__length_hint__() - 1, block.count)
+                self._rewind(block, block.count - length_hint(ops) - 1, block.count)
             except BePrecise:
                 assert block is not None
-                self._rewind(block, block.count - ops.__length_hint__() - 1, block.count)
+                self._rewind(block, block.count - length_hint(ops) - 1, block.count)
                 self._want_precise = True
                 cpu.attention = True
 
@@ -222,13 +223,13 @@ class InterpretVcpu:
             for op in islice(ops, count):
                 op()
         except BlockDied:
-            self._rewind(block, total - ops.__length_hint__() - 1, count)
+            self._rewind(block, total - length_hint(ops) - 1, count)
         except BePrecise:
-            self._rewind(block, total - ops.__length_hint__() - 1, count)
+            self._rewind(block, total - length_hint(ops) - 1, count)
             self._want_precise = True
             cpu.attention = True
         except (GuestFault, NeedExit):
-            self._rewind(block, total - ops.__length_hint__() - 1, count)
+            self._rewind(block, total - length_hint(ops) - 1, count)
             raise
 
     def _execute_single(self) -> Exit | None:

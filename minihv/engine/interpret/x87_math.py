@@ -118,11 +118,10 @@ def _remainder(nearest: bool) -> Builder:
 
 
 def _too_large(fpu: FpuState) -> bool:
-    """Sets C2 if ST(0) is beyond 2**63 (the operand stays then), else clears it."""
+    """Sets C2 if ST(0) is beyond 2**63: the operand stays then. The caller cleared C2."""
     if functions.out_of_range(stack_value(fpu, 0)):
         fpu.fsw = fpu.fsw & ~C1 | C2
         return True
-    fpu.fsw &= ~C2
     return False
 
 
@@ -133,6 +132,7 @@ def _angle(function: Callable[[Value, int], tuple[int, int]]) -> Builder:
         fpu = s.cpu.fpu
 
         def op() -> None:
+            fpu.fsw &= ~C2
             if is_empty(fpu, 0):
                 underflow(fpu, 0)
             elif not _too_large(fpu):
@@ -152,6 +152,8 @@ def _split(pair: Callable[[Value, int], tuple[int, int, int]], ranged: bool) -> 
         fpu = s.cpu.fpu
 
         def op() -> None:
+            if ranged:
+                fpu.fsw &= ~C2
             if is_empty(fpu, 0) or not is_empty(fpu, 7):
                 if not report(fpu, UNDERFLOW if is_empty(fpu, 0) else OVERFLOW):
                     put(fpu, 0, INDEFINITE)

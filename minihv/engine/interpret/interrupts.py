@@ -29,7 +29,6 @@ from minihv.engine.interpret.space import Space
 from minihv.x86.registers import (
     CONTRIBUTORY_VECTORS,
     CR0_PE,
-    ERROR_CODE_VECTORS,
     ERROR_EXT,
     ERROR_IDT,
     RFLAGS_AC,
@@ -38,7 +37,6 @@ from minihv.x86.registers import (
     RFLAGS_RF,
     RFLAGS_TF,
     RFLAGS_VM,
-    VECTOR_DB,
     VECTOR_DF,
     VECTOR_NP,
     VECTOR_PF,
@@ -333,8 +331,3 @@ def take_sipi(cpu: Cpu, vector: int) -> None:
     start_up(cpu, vector)
 
 
-__all__ = [
-    "ERROR_CODE_VECTORS", "EXCEPTION", "EXTERNAL", "SOFTWARE", "VECTOR_DB", "StackBuilder",
-    "check_inner_stack", "current_stack", "deliver", "deliver_fault", "deliver_once", "inner_stack", "new_stack", "software",
-    "take_init", "take_sipi",
-]  # fmt: skip

@@ -235,6 +235,6 @@ TABLE: Table = {
     M.LGDT: load_table("gdtr"), M.LIDT: load_table("idtr"),
     M.SGDT: store_table("gdtr"), M.SIDT: store_table("idtr"),
     M.SLDT: store_selector("ldtr"), M.STR: store_selector("tr"), M.SMSW: smsw, M.LLDT: lldt, M.LTR: ltr,
-    M.LAR: query(_LAR_TYPES, True), M.LSL: query(_LSL_TYPES, False), 
+    M.LAR: query(_LAR_TYPES, True), M.LSL: query(_LSL_TYPES, False),
     M.VERR: verify(False), M.VERW: verify(True), M.ARPL: arpl,
 }  # fmt: skip

@@ -110,6 +110,8 @@ class KvmEngine:
             target.function, target.index, target.flags = e.function, e.index, e.flags
             target.eax, target.ebx, target.ecx, target.edx = e.eax, e.ebx, e.ecx, e.edx
         self.kernel.ioctl(vcpu.fd, abi.SET_CPUID2, table)
+        if not self.kernel_lapic:
+            vcpu.port.disable_apic()
         return vcpu
 
     def irq_line(self, gsi: int) -> IrqLine:

@@ -10,6 +10,7 @@ from minihv.x86.state import CpuState, DescriptorTable, Events, MpState, Segment
 GPR_ORDER = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
 """struct kvm_regs members in encoding order."""
 
+APIC_BASE_ENABLE = 1 << 11
 MSR_BATCH = 128
 """MSRs in one KVM_GET_MSRS or KVM_SET_MSRS; the kernel takes fewer than 256 (MAX_IO_MSRS)."""
 
@@ -194,6 +195,12 @@ class StatePort:
         if state.apic_base is not None:
             sregs.apic_base = state.apic_base
         sregs.interrupt_bitmap = [0, 0, 0, 0]
+        self._kernel.ioctl(self._fd, abi.SET_SREGS, sregs)
+
+    def disable_apic(self) -> None:
+        """Clear IA32_APIC_BASE.E, from which KVM makes CPUID leaf 1 EDX[9]: for a vCPU without a LAPIC."""
+        sregs = self.load_sregs()
+        sregs.apic_base &= ~APIC_BASE_ENABLE
         self._kernel.ioctl(self._fd, abi.SET_SREGS, sregs)
 
     def _store_xsave(self, state: CpuState) -> None:

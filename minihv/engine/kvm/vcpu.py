@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from minihv.engine.kvm import abi
 from minihv.engine.kvm.cdata import ffi
 from minihv.engine.kvm.decode import decode
-from minihv.engine.kvm.site import BEFORE, CodeSite
+from minihv.engine.kvm.site import AFTER, BEFORE, GPRS, CodeSite
 from minihv.engine.kvm.state import StatePort
 from minihv.engine.kvm.statsfd import StatsFd
 from minihv.errors import GuestMemoryError
 from minihv.exits import (
     Exit,
     Fault,
+    Halt,
     Hypercall,
     Idle,
     Interrupted,
@@ -29,9 +30,9 @@ from minihv.exits import (
     MsrRead,
     MsrWrite,
 )
-from minihv.interfaces import Site
+from minihv.interfaces import ExactSite, Site
 from minihv.x86.paging import translate
-from minihv.x86.state import CpuState, MpState
+from minihv.x86.state import SEGMENT_NAMES, CpuState, MpState
 
 if TYPE_CHECKING:
     from minihv.engine.kvm.engine import KvmEngine
@@ -44,6 +45,8 @@ process-wide state; and its default action is to do nothing, so a stray one is h
 # call: offsets 8, 32, 33, 34, 36, 40 and 432 of struct kvm_run.
 _HOT = struct.Struct("<8xI20xBBHIQ384xQ")
 _MMIO_DATA = 40
+_REGS = 304
+"""struct kvm_regs in the synchronised registers of struct kvm_run."""
 
 
 class KvmVcpu:
@@ -272,21 +275,36 @@ class KvmVcpu:
 
     def site(self, exit: Exit, /) -> Site:
         rip = getattr(exit, "rip", 0)
-        write, size, gpa = "", 0, 0
-        if isinstance(exit, IoOut):
-            write, size, gpa = "port", exit.size, exit.port
-        elif isinstance(exit, MmioWrite):
-            write, size, gpa = "mmio", len(exit.data), exit.gpa
         sregs = self.port.load_sregs()
         bits = 64 if sregs.cs.l and sregs.efer & 0x400 else 32 if sregs.cs.db else 16
-        linear = (sregs.cs.base + rip) & 0xFFFFFFFFFFFFFFFF
-        if not write:
-            return CodeSite(linear, b"", 0, bits, "", 0, 0, False)
-        before = min(BEFORE, linear)
-        code = self._read_linear(sregs, linear - before, before + BEFORE)
-        if len(code) <= before:
-            return CodeSite(linear, b"", 0, bits, "", 0, 0, False)
-        return CodeSite(linear, code, before, bits, write, size, gpa, self._engine.emulates_ring0)
+        linear = (sregs.cs.base + rip) & (0xFFFFFFFFFFFFFFFF if bits == 64 else 0xFFFFFFFF)
+        if isinstance(exit, IoOut):
+            write, size, target = "port", exit.size, exit.port
+        elif isinstance(exit, MmioWrite):
+            write, size, target = "mmio", len(exit.data), exit.gpa
+        else:
+            return ExactSite(linear - 1 if isinstance(exit, Halt) else linear)  # KVM steps over HLT first
+        before = self._code_before(sregs, linear)
+        return CodeSite(
+            linear,
+            before + self._read_linear(sregs, linear, AFTER),
+            len(before),
+            bits,
+            write,
+            size,
+            target,
+            self._engine.emulates_ring0,
+            self._map[_REGS : _REGS + GPRS.size],
+            tuple(getattr(sregs, name).base for name in SEGMENT_NAMES),
+        )
+
+    def _code_before(self, sregs: Any, linear: int) -> bytes:
+        """Up to BEFORE bytes that end at `linear`; fewer where the page before cannot be read."""
+        for size in (BEFORE, linear % 4096):
+            code = self._read_linear(sregs, linear - size, size) if 0 < size <= linear else b""
+            if len(code) == size:
+                return code
+        return b""
 
     def _code(self, rip: int) -> bytes:
         sregs = self.port.load_sregs()

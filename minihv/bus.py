@@ -7,7 +7,7 @@ claims reads all ones, as on a real bus with its pull-ups, and is counted by the
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from minihv.errors import UsageError
 from minihv.interfaces import Device
@@ -15,8 +15,7 @@ from minihv.interfaces import Device
 _CACHE_LIMIT = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """`size` addresses from `start` on, answered by `device`; `name` appears in statistics."""
 
     start: int

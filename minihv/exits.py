@@ -8,132 +8,158 @@ instruction itself. Reading RIP costs nothing, resolving it does, so only the fi
 An exit is a plain value so that its handler can be called in a test without any guest.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 
+from minihv.records import Record
 
-@dataclass(slots=True)
-class IoIn:
+
+class IoIn(Record):
     """Port input of `count` elements of `size` bytes (1, 2, 4) each, all from `port`.
 
     Answered by `Vcpu.complete` with size*count bytes. `count` is above 1 for a string instruction
     that the engine delivers at once (KVM API, KVM_EXIT_IO).
     """
 
-    port: int
-    size: int
-    count: int
-    rip: int
+    __slots__ = ("port", "size", "count", "rip")
+
+    def __init__(self, port: int, size: int, count: int, rip: int) -> None:
+        self.port = port
+        self.size = size
+        self.count = count
+        self.rip = rip
 
 
-@dataclass(slots=True)
-class IoOut:
+class IoOut(Record):
     """Port output; `data` holds size*count bytes, element after element."""
 
-    port: int
-    size: int
-    count: int
-    data: bytes
-    rip: int
+    __slots__ = ("port", "size", "count", "data", "rip")
+
+    def __init__(self, port: int, size: int, count: int, data: bytes, rip: int) -> None:
+        self.port = port
+        self.size = size
+        self.count = count
+        self.data = data
+        self.rip = rip
 
 
-@dataclass(slots=True)
-class MmioRead:
+class MmioRead(Record):
     """Read of `size` bytes (1..8) at `gpa`, which is no RAM. Answered by `Vcpu.complete`."""
 
-    gpa: int
-    size: int
-    rip: int
+    __slots__ = ("gpa", "size", "rip")
+
+    def __init__(self, gpa: int, size: int, rip: int) -> None:
+        self.gpa = gpa
+        self.size = size
+        self.rip = rip
 
 
-@dataclass(slots=True)
-class MmioWrite:
+class MmioWrite(Record):
     """Write of `data` (1..8 bytes) at `gpa`, which is no writable RAM."""
 
-    gpa: int
-    data: bytes
-    rip: int
+    __slots__ = ("gpa", "data", "rip")
+
+    def __init__(self, gpa: int, data: bytes, rip: int) -> None:
+        self.gpa = gpa
+        self.data = data
+        self.rip = rip
 
 
-@dataclass(slots=True)
-class Halt:
+class Halt(Record):
     """The vCPU executed HLT, and the engine has no interrupt controller that could wake it.
 
     `wakeable` is False where RFLAGS.IF is clear: no maskable interrupt can.
     """
 
-    wakeable: bool
-    rip: int
+    __slots__ = ("wakeable", "rip")
+
+    def __init__(self, wakeable: bool, rip: int) -> None:
+        self.wakeable = wakeable
+        self.rip = rip
 
 
-@dataclass(slots=True)
-class Shutdown:
+class Shutdown(Record):
     """Triple fault (SDM Vol. 3A, 6.15, "Interrupt 8"): the processor stopped."""
 
-    rip: int
+    __slots__ = ("rip",)
+
+    def __init__(self, rip: int) -> None:
+        self.rip = rip
 
 
-@dataclass(slots=True)
-class Interrupted:
+class Interrupted(Record):
     """The engine came back because of a kick or a host signal. Not an act of the guest, so not counted."""
 
+    __slots__ = ()
 
-@dataclass(slots=True)
-class Idle:
+
+class Idle(Record):
     """The vCPU sleeps inside the engine, and no maskable interrupt can wake it: HLT with RFLAGS.IF clear,
     or it waits for its start-up IPI. The answer to `Engine.poll`; not an act of the guest."""
 
-    rip: int
+    __slots__ = ("rip",)
+
+    def __init__(self, rip: int) -> None:
+        self.rip = rip
 
 
-@dataclass(slots=True)
-class BudgetSpent:
+class BudgetSpent(Record):
     """`run(budget)` executed its instructions. Not an act of the guest."""
 
-    rip: int
+    __slots__ = ("rip",)
+
+    def __init__(self, rip: int) -> None:
+        self.rip = rip
 
 
-@dataclass(slots=True)
-class DebugStop:
+class DebugStop(Record):
     """A single-step or a hardware breakpoint that the host had asked for.
 
     `dr6` is DR6 as the debug exception would have left it (SDM Vol. 3B, 18.2.3); `rip` is where the
     vCPU stopped.
     """
 
-    dr6: int
-    rip: int
+    __slots__ = ("dr6", "rip")
+
+    def __init__(self, dr6: int, rip: int) -> None:
+        self.dr6 = dr6
+        self.rip = rip
 
 
-@dataclass(slots=True)
-class Hypercall:
+class Hypercall(Record):
     """VMCALL/VMMCALL. `number` and `args` as in the KVM hypercall ABI (RAX; RBX, RCX, RDX, RSI).
 
     Answered by `Vcpu.complete` with the 8 bytes for RAX.
     """
 
-    number: int
-    args: tuple[int, ...]
-    rip: int
+    __slots__ = ("number", "args", "rip")
+
+    def __init__(self, number: int, args: tuple[int, ...], rip: int) -> None:
+        self.number = number
+        self.args = args
+        self.rip = rip
 
 
-@dataclass(slots=True)
-class MsrRead:
+class MsrRead(Record):
     """RDMSR that the engine passes on; `reason` in words. Answered by `complete` (8 bytes; empty: #GP)."""
 
-    index: int
-    reason: str
-    rip: int
+    __slots__ = ("index", "reason", "rip")
+
+    def __init__(self, index: int, reason: str, rip: int) -> None:
+        self.index = index
+        self.reason = reason
+        self.rip = rip
 
 
-@dataclass(slots=True)
-class MsrWrite:
+class MsrWrite(Record):
     """WRMSR that the engine passes on. Answered by `complete` (any 8 bytes: accepted; empty: #GP)."""
 
-    index: int
-    value: int
-    reason: str
-    rip: int
+    __slots__ = ("index", "value", "reason", "rip")
+
+    def __init__(self, index: int, value: int, reason: str, rip: int) -> None:
+        self.index = index
+        self.value = value
+        self.reason = reason
+        self.rip = rip
 
 
 class SystemEventKind(Enum):
@@ -145,27 +171,31 @@ class SystemEventKind(Enum):
     OTHER = "other"
 
 
-@dataclass(slots=True)
-class SystemEvent:
+class SystemEvent(Record):
     """The guest asked for power-off or reset, or declared itself crashed, through the engine."""
 
-    kind: SystemEventKind
-    code: int
-    rip: int
+    __slots__ = ("kind", "code", "rip")
+
+    def __init__(self, kind: SystemEventKind, code: int, rip: int) -> None:
+        self.kind = kind
+        self.code = code
+        self.rip = rip
 
 
-@dataclass(slots=True)
-class Fault:
+class Fault(Record):
     """The engine gave up. Data, not an exception: the machine ends and reports it.
 
     `kind` is one of "internal-error", "fail-entry", "unknown-exit", "unsupported"; `message` is one
     sentence; `instruction` holds the bytes of the instruction at `rip` where they are known.
     """
 
-    kind: str
-    message: str
-    instruction: bytes
-    rip: int
+    __slots__ = ("kind", "message", "instruction", "rip")
+
+    def __init__(self, kind: str, message: str, instruction: bytes, rip: int) -> None:
+        self.kind = kind
+        self.message = message
+        self.instruction = instruction
+        self.rip = rip
 
 
 Exit = (

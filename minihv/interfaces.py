@@ -5,8 +5,7 @@ them it cannot know.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from minihv.exits import Exit
 from minihv.x86.state import CpuState
@@ -65,8 +64,7 @@ class Clock(Protocol):
     def __call__(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class EngineTraits:
+class EngineTraits(NamedTuple):
     """What an engine brings itself. The builder supplies what is missing; nobody asks for names."""
 
     provides: frozenset[str]
@@ -86,8 +84,7 @@ class Site(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ExactSite:
+class ExactSite(NamedTuple):
     """A site whose instruction address the engine knew right away."""
 
     linear: int
@@ -209,8 +206,7 @@ class InterruptTarget(Protocol):
     def kick(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
+class EngineConfig(NamedTuple):
     """What an engine must know before it starts."""
 
     cpus: int = 1

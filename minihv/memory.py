@@ -6,7 +6,7 @@ Every access of the VMM to guest memory goes through here, so a hostile address 
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from minihv.errors import GuestMemoryError
 
@@ -19,8 +19,7 @@ LEGACY_WINDOW_START = 0xA0000
 LEGACY_WINDOW_END = 0xC0000
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(NamedTuple):
     """`size` bytes of RAM or ROM at guest-physical `gpa`, backed by `view` (len == size)."""
 
     gpa: int

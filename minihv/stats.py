@@ -5,9 +5,10 @@ loop finds it with one dict look-up and adds to it in place; names, registers, a
 worked out when a site is new, or when a report asks.
 """
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from minihv.interfaces import ExactSite, Site
+from minihv.records import Record
 
 BUCKETS = 64
 """Bucket b of a histogram counts handling times in [2**(b-1), 2**b) ns; bucket 0 those of 0 ns."""
@@ -30,8 +31,7 @@ EXIT_NAMES: dict[str, tuple[str, str, str]] = {
 """Canonical name of an exit -> KVM's, VMX's (SDM Vol. 3D, Appendix C) and SVM's (APM Vol. 2, Appendix C)."""
 
 
-@dataclass(frozen=True, slots=True)
-class SiteInfo:
+class SiteInfo(NamedTuple):
     """What a counter counts. `address` is a port or a GPA, where the exit has one; sizes in bytes."""
 
     name: str
@@ -42,15 +42,17 @@ class SiteInfo:
     site: Site = OTHER_SITES
 
 
-@dataclass(slots=True)
-class Counter:
+class Counter(Record):
     """Handling times of one site, in ns of host time: from KVM_RUN's return to the end of the handler."""
 
-    info: SiteInfo
-    sum_ns: int = 0
-    min_ns: int = 1 << 62
-    max_ns: int = 0
-    histogram: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+    __slots__ = ("info", "sum_ns", "min_ns", "max_ns", "histogram")
+
+    def __init__(self, info: SiteInfo) -> None:
+        self.info = info
+        self.sum_ns = 0
+        self.min_ns = 1 << 62
+        self.max_ns = 0
+        self.histogram = [0] * BUCKETS
 
     @property
     def count(self) -> int:
@@ -81,21 +83,20 @@ def percentile(histogram: list[int], share: float) -> int:
     return (1 << BUCKETS) - 1
 
 
-@dataclass(slots=True)
-class VcpuStats:
+class VcpuStats(Record):
     """Everything counted for one vCPU. Only its own thread writes."""
 
-    index: int
-    exits: int = 0
-    guest_ns: int = 0
-    """Host time spent inside `Vcpu.run`: in the guest, and in the kernel on its behalf."""
-    vmm_ns: int = 0
-    """Host time spent handling exits, their bookkeeping left out."""
-    kicks: int = 0
-    """Times the guest was left because the VMM, not the guest, wanted it."""
-    counters: list[Counter] = field(default_factory=list)
-    overflow: dict[str, Counter] = field(default_factory=dict)
-    """Where sites beyond MAX_SITES go, by exit name."""
+    __slots__ = ("index", "guest_ns", "kicks", "counters", "overflow")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.guest_ns = 0
+        """Host time spent inside `Vcpu.run`: in the guest, and in the kernel on its behalf."""
+        self.kicks = 0
+        """Times the guest was left because the VMM, not the guest, wanted it."""
+        self.counters: list[Counter] = []
+        self.overflow: dict[str, Counter] = {}
+        """Where sites beyond MAX_SITES go, by exit name."""
 
     def open(self, info: SiteInfo) -> Counter:
         """A counter for a new site, or the shared one of its kind once there are too many."""

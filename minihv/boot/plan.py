@@ -1,12 +1,11 @@
 """What a loader produces (BootPlan) and what it may know of the machine (BoardFacts)."""
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from minihv.x86.state import CpuState
 
 
-@dataclass(frozen=True, slots=True)
-class BoardFacts:
+class BoardFacts(NamedTuple):
     """The little a loader needs to know about the machine it prepares for.
 
     `reserved` lists (start, end, name) windows in guest-physical space that are not RAM or that a guest
@@ -19,8 +18,7 @@ class BoardFacts:
     rsdp: int = 0xE0000
 
 
-@dataclass(frozen=True, slots=True)
-class LoadRequest:
+class LoadRequest(NamedTuple):
     """What the user asked for. `name` is the file as the user wrote it, for messages."""
 
     name: str
@@ -34,8 +32,7 @@ class LoadRequest:
     """(name, contents), in order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """`size` bytes at `gpa`: `data`, then zeros. `name` says what it is, for messages and maps."""
 
     gpa: int
@@ -48,8 +45,7 @@ class Chunk:
         return self.gpa + self.size
 
 
-@dataclass(frozen=True, slots=True)
-class BootPlan:
+class BootPlan(NamedTuple):
     """Everything needed to start a guest: bytes to place, and the boot processor's first state.
 
     `chunks` are copied into RAM in order and do not overlap. `roms` become read-only memory of their own
@@ -62,7 +58,7 @@ class BootPlan:
     state: CpuState
     roms: tuple[Chunk, ...] = ()
     symbols: bytes = b""
-    needs_bios_tables: bool = field(default=True)
+    needs_bios_tables: bool = True
     """False for firmware, which builds its own ACPI and MP tables."""
     disk: bytes = b""
     """Contents of the boot disk, whole 512-byte sectors; empty: the machine needs no boot disk."""

@@ -3,11 +3,10 @@
 The addresses and numbers come from the board (minihv/machine); nothing here knows a default.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(NamedTuple):
     """The board as ACPI and MP tables describe it. APIC ids of the processors are 0..cpus-1.
 
     `overrides` maps an ISA IRQ to the IOAPIC input (GSI) it is wired to, where the two differ. Ports are

@@ -5,8 +5,7 @@ Source: SDM Vol. 3A, 10.6 (issuing interrupts, destinations) and 10.8.5 (EOI).
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 MODE_FIXED = 0
 MODE_LOWEST = 1
@@ -19,8 +18,7 @@ MODE_EXTINT = 7
 MODE_NAMES = ("fixed", "lowest priority", "SMI", "reserved", "NMI", "INIT", "start-up", "ExtINT")
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One interrupt message. `destination` is as wide as the sender's mode makes it."""
 
     mode: int

@@ -4,15 +4,14 @@ An engine is a row of the table: a name, and a function that imports it only whe
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from minihv.errors import EngineUnavailable, UsageError
 from minihv.interfaces import Engine, EngineConfig
 from minihv.memory import GuestMemory
 
 
-@dataclass(frozen=True, slots=True)
-class EngineKind:
+class EngineKind(NamedTuple):
     """How to look for an engine and how to make one. `probe` gives None, or why it cannot work here."""
 
     probe: Callable[[], str | None]

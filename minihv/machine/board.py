@@ -4,7 +4,7 @@ A board is a table of what sits where. Devices know offsets, engines know exits;
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from minihv.bus import Bus
 from minihv.devices.bootdisk import BootDisk
@@ -59,8 +59,7 @@ REPLACEABLE = frozenset(("pit",))
 """Controllers that an engine can leave out, so that a user's own device may take their place."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wiring:
+class Wiring(NamedTuple):
     """What the devices need from outside. `line` gives the interrupt input of a GSI."""
 
     console: ByteSink
@@ -79,8 +78,7 @@ class Wiring:
     disk: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Fitting:
+class Fitting(NamedTuple):
     """One row of a board: a window and who answers in it. `space` is "port" or "mmio"."""
 
     space: str
@@ -90,17 +88,19 @@ class Fitting:
     device: Device
 
 
-@dataclass(slots=True)
 class Board:
     """The attached devices, and the few of them that the machine talks to itself."""
 
-    ports: Bus
-    mmio: Bus
-    devices: list[Device]
-    serial: Serial16550
-    keyboard: I8042
-    screen: VgaText
-    post: PostPort
+    def __init__(
+        self, ports: Bus, mmio: Bus, serial: Serial16550, keyboard: I8042, screen: VgaText, post: PostPort
+    ) -> None:
+        self.ports = ports
+        self.mmio = mmio
+        self.serial = serial
+        self.keyboard = keyboard
+        self.screen = screen
+        self.post = post
+        self.devices: list[Device] = []
 
     def close(self) -> None:
         """Close every device, the later ones first."""
@@ -137,7 +137,7 @@ def make_board(kind: str, wiring: Wiring) -> Board:
     ]
     if wiring.disk:
         rows.append(Fitting("port", BOOT_DISK_PORT, 8, "bootdisk", BootDisk(wiring.disk)))
-    board = Board(Bus("port", PORT_SPACE), Bus("mmio", PHYSICAL_SPACE), [], serial, keyboard, screen, post)
+    board = Board(Bus("port", PORT_SPACE), Bus("mmio", PHYSICAL_SPACE), serial, keyboard, screen, post)
     for row in rows:
         bus = board.ports if row.space == "port" else board.mmio
         bus.attach(row.start, row.size, row.name, row.device)

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import count
 
 from minihv.boot.plan import BoardFacts, BootPlan
@@ -34,19 +33,19 @@ from minihv.memory import (
 )
 
 
-@dataclass(slots=True)
 class Parts:
     """A built machine. `close` gives back everything, in the reverse order of building."""
 
-    memory: GuestMemory
-    stores: list[HostRam]
-    stop: Stop
-    idle: IdleRounds
-    engine: Engine | None = None
-    passed_over: list[str] = field(default_factory=list)
-    vcpus: list[Vcpu] = field(default_factory=list)
-    loops: list[VcpuLoop] = field(default_factory=list)
-    board: Board | None = None
+    def __init__(self, memory: GuestMemory, stores: list[HostRam], stop: Stop, idle: IdleRounds) -> None:
+        self.memory = memory
+        self.stores = stores
+        self.stop = stop
+        self.idle = idle
+        self.engine: Engine | None = None
+        self.passed_over: list[str] = []
+        self.vcpus: list[Vcpu] = []
+        self.loops: list[VcpuLoop] = []
+        self.board: Board | None = None
 
     def close(self) -> None:
         """Devices, engine (with its vCPUs), memory; harmless when done twice."""

@@ -1,6 +1,6 @@
 """What the user wants, validated and frozen. Says nothing about how it is built."""
 
-from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
 
 from minihv.errors import UsageError
 
@@ -29,13 +29,8 @@ def parse_size(text: str) -> int:
     return int(digits) * unit
 
 
-@dataclass(frozen=True, slots=True)
-class MachineConfig:
-    """One machine. Raises UsageError for a value that cannot be meant.
-
-    `memory` is in bytes; `timeout` in seconds of host time; `load_address` and `entry` are GPAs for flat
-    images. `modules` are paths. `serial` says where COM1 goes; `serial_input` feeds it from memory.
-    """
+class _Fields(NamedTuple):
+    """The fields of MachineConfig, and their defaults."""
 
     engine: str = "auto"
     memory: int = 64 * MIB
@@ -55,7 +50,29 @@ class MachineConfig:
     max_exits: int | None = None
     trace: str | None = None
 
-    def __post_init__(self) -> None:
+
+class MachineConfig(_Fields):
+    """One machine. Raises UsageError for a value that cannot be meant.
+
+    `memory` is in bytes; `timeout` in seconds of host time; `load_address` and `entry` are GPAs for flat
+    images. `modules` are paths. `serial` says where COM1 goes; `serial_input` feeds it from memory.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *args: Any, **fields: Any) -> Self:
+        self = super().__new__(cls, *args, **fields)
+        self._check()
+        return self
+
+    def replace(self, **changes: Any) -> "MachineConfig":
+        """A checked copy with some fields changed. Raises UsageError, also for an unknown field."""
+        unknown = changes.keys() - set(self._fields)
+        if unknown:
+            raise UsageError(f"expected fields of MachineConfig, found {', '.join(sorted(unknown))}")
+        return MachineConfig(**{**self._asdict(), **changes})
+
+    def _check(self) -> None:
         _choice("engine", self.engine, ENGINES)
         _choice("board", self.board, BOARDS)
         _choice("irqchip", self.irqchip, IRQCHIPS)

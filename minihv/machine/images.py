@@ -1,7 +1,7 @@
 """What the user calls a guest: a bundled name, a path, or bytes."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from minihv.errors import ImageError, UsageError
 
@@ -11,8 +11,7 @@ MAX_IMAGE = 1 << 30
 """A guest image or module above this is refused before it is read: nothing of that size is one."""
 
 
-@dataclass(frozen=True, slots=True)
-class BundledGuest:
+class BundledGuest(NamedTuple):
     """One row of images/index.json."""
 
     name: str

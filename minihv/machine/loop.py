@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 from minihv.bus import Bus
@@ -47,15 +46,22 @@ Observer = Callable[[int, Exit, SiteInfo, int, int], None]
 """(vCPU index, exit, what it was, host time when the guest was left, ns of handling): trace, timeline."""
 
 
-@dataclass(slots=True)
 class Lane:
     """How one class of exits is handled, told apart and named."""
 
-    handle: Callable[[Any], bytes | None]
-    key: Callable[[Any], object]
-    """What makes two exits of the class the same site."""
-    info: Callable[[Any], SiteInfo]
-    counters: dict[object, Counter] = field(default_factory=dict)
+    __slots__ = ("handle", "key", "info", "counters")
+
+    def __init__(
+        self,
+        handle: Callable[[Any], bytes | None],
+        key: Callable[[Any], object],
+        info: Callable[[Any], SiteInfo],
+    ) -> None:
+        self.handle = handle
+        self.key = key
+        """What makes two exits of the class the same site."""
+        self.info = info
+        self.counters: dict[object, Counter] = {}
 
 
 class VcpuLoop:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -46,7 +45,7 @@ class Machine:
         **overrides: Any,
     ) -> None:
         config = config or MachineConfig()
-        self.config = replace(config, **overrides) if overrides else config
+        self.config = config.replace(**overrides) if overrides else config
         self.outcome: Outcome | None = None
         self.guest_name = ""
         self._sink = console

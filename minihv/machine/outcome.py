@@ -1,6 +1,6 @@
 """How a machine ended: a reason by name, and the process status that goes with it."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from minihv import errors
 
@@ -25,8 +25,7 @@ REASONS: dict[str, tuple[int, str]] = {
 """Reason -> (status where the guest gives none, what it means)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """`reason` is a key of REASONS; `status` is the process status; `detail` one more sentence, or ""."""
 
     reason: str

@@ -18,8 +18,7 @@ All times are ns of host time; a histogram's bucket b counts handling times in [
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from minihv.stats import Counter, percentile
 
@@ -28,21 +27,19 @@ SCHEMA = "minihv.report/1"
 SIZE_WORDS = {1: "byte", 2: "word", 4: "dword", 8: "qword"}
 
 
-@dataclass(frozen=True, slots=True)
-class SiteReport:
+class SiteReport(NamedTuple):
     """Exits of one kind from one instruction."""
 
     address: int
     symbol: str
-    count: int
+    count: int  # type: ignore[assignment]  # a field, not tuple.count
     sum_ns: int
 
     def to_dict(self) -> dict[str, Any]:
         return {"address": self.address, "symbol": self.symbol, "count": self.count, "sum_ns": self.sum_ns}
 
 
-@dataclass(frozen=True, slots=True)
-class ExitReport:
+class ExitReport(NamedTuple):
     """Exits of one kind: the same name, direction, address, size and register."""
 
     name: str
@@ -50,7 +47,7 @@ class ExitReport:
     address: int | None
     size: int
     register: str
-    count: int
+    count: int  # type: ignore[assignment]  # a field, not tuple.count
     sum_ns: int
     min_ns: int
     max_ns: int
@@ -94,11 +91,10 @@ class ExitReport:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class VcpuReport:
+class VcpuReport(NamedTuple):
     """One vCPU's sums. `guest_ns`: inside the engine; `vmm_ns`: in minihv's handlers."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # a field, not tuple.index
     exits: int
     kicks: int
     guest_ns: int
@@ -116,8 +112,7 @@ class VcpuReport:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class OutcomeReport:
+class OutcomeReport(NamedTuple):
     """How the run ended; `reason` as in `minihv.machine.outcome.REASONS`."""
 
     reason: str
@@ -128,8 +123,7 @@ class OutcomeReport:
         return {"reason": self.reason, "status": self.status, "detail": self.detail}
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """Everything about one run."""
 
     engine: str
@@ -139,7 +133,7 @@ class Report:
     wall_ns: int
     vcpus: tuple[VcpuReport, ...]
     exits: tuple[ExitReport, ...]
-    kernel_counters: Mapping[str, int] = field(default_factory=dict)
+    kernel_counters: Mapping[str, int]
     autopsy: str = ""
     passed_over: tuple[str, ...] = ()
     """With engine "auto": "name: why it cannot work here" for each engine tried before."""
@@ -160,9 +154,9 @@ class Report:
     def with_symbols(self, symbol: Callable[[int], str]) -> "Report":
         """A copy whose sites carry `symbol(address)` ("name+0x4" or "")."""
         exits = tuple(
-            replace(e, sites=tuple(replace(s, symbol=symbol(s.address)) for s in e.sites)) for e in self.exits
+            e._replace(sites=tuple(s._replace(symbol=symbol(s.address)) for s in e.sites)) for e in self.exits
         )
-        return replace(self, exits=exits)
+        return self._replace(exits=exits)
 
     def to_dict(self) -> dict[str, Any]:
         """The object that --stats-json writes."""

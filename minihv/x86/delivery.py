@@ -4,7 +4,7 @@ Follows the delivery of one vector through IDT, gate, code descriptor, handler a
 the processor (SDM Vol. 3A, 6.12 and 6.14; 20.1.4 in Vol. 3B for real mode), changing nothing.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from minihv.errors import GuestMemoryError
 from minihv.x86.paging import ReadPhys, WalkResult, is_canonical, walk
@@ -33,8 +33,7 @@ from minihv.x86.state import CpuState, Segment
 _PAGE = 0x1000
 
 
-@dataclass(frozen=True, slots=True)
-class Obstacle:
+class Obstacle(NamedTuple):
     """Why `vector` cannot be delivered: a sentence without full stop, and the walk that shows it."""
 
     vector: int

@@ -6,7 +6,7 @@ them: accessed and dirty bits are the engine's affair.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from minihv.errors import GuestMemoryError
 from minihv.x86.registers import (
@@ -61,13 +61,12 @@ _MAX_PHYS = 52
 _PAGE_WORDS = {0x1000: "4 KiB", 0x20_0000: "2 MiB", 0x40_0000: "4 MiB", 0x4000_0000: "1 GiB"}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One table entry met on the way."""
 
     name: str
     """"PML4E", "PDPTE", "PDE" or "PTE"."""
-    index: int
+    index: int  # type: ignore[assignment]  # a field, not tuple.index
     gpa: int
     """Where the entry is."""
     value: int | None
@@ -82,8 +81,7 @@ class Entry:
     """Reserved bits that are set."""
 
 
-@dataclass(frozen=True, slots=True)
-class WalkResult:
+class WalkResult(NamedTuple):
     """What one access to `gva` meets. `failure` is None where the access succeeds."""
 
     gva: int

@@ -4,7 +4,7 @@ Sources: SDM Vol. 3A 3.4.5 (segment descriptors), 3.5 (system descriptors), 5.8.
 6.14.1 (IDT gates), 7.2 (TSS); APM Vol. 2, 4.7 and 4.8. Raw descriptors are little-endian integers.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from minihv.x86.registers import CR0_PE, EFER_LMA, RFLAGS_VM
 from minihv.x86.state import CpuState, Segment
@@ -67,8 +67,7 @@ _GATE_KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(NamedTuple):
     """A call, interrupt, trap or task gate, or what stands where one should be."""
 
     type: int

@@ -139,6 +139,8 @@ class Cpu:
         # Events. `attention` says that the run loop must look at them before the next block.
         self.attention = True
         self.halted = False
+        self.halt_reported = False
+        """The VMM knows of this HLT already."""
         self.wait_sipi = False
         self.shutdown = False
         self.shadow_sti = False

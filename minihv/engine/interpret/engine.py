@@ -7,7 +7,7 @@ from minihv.engine.interpret.physical import Physical
 from minihv.engine.interpret.table import Table, load_table
 from minihv.engine.interpret.vcpu import InterpretVcpu
 from minihv.errors import EngineUnavailable
-from minihv.interfaces import Clock, EngineTraits, IrqLine
+from minihv.interfaces import Clock, EngineConfig, EngineTraits, IrqLine
 from minihv.memory import GuestMemory
 
 DEFAULT_TSC_HZ = 1_000_000_000
@@ -27,8 +27,8 @@ class InterpretEngine:
     def __init__(
         self,
         memory: GuestMemory,
+        config: EngineConfig | None = None,
         *,
-        cpus: int = 1,
         clock: Clock | None = None,
         tsc_hz: int = DEFAULT_TSC_HZ,
         vendor: str | None = None,
@@ -37,7 +37,7 @@ class InterpretEngine:
         self.physical = Physical(memory)
         self.vendor = vendor or host_vendor()
         self.vcpus: list[InterpretVcpu] = []
-        self._cpus = cpus
+        self._cpus = config.cpus if config is not None else 1
         self._clock = clock
         self._tsc_hz = tsc_hz
         self._table: Table = load_table()

@@ -272,6 +272,7 @@ def hlt(s: Site) -> Op:
     def op() -> None:
         require_cpl0(cpu)
         cpu.halted = True
+        cpu.halt_reported = False
         cpu.attention = True
 
     return op

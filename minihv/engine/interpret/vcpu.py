@@ -4,7 +4,7 @@ import time
 from itertools import islice
 from operator import length_hint
 
-from minihv.engine.interpret import convert, debug, interrupts
+from minihv.engine.interpret import convert, debug, interrupts, msrs
 from minihv.engine.interpret.blocks import Block, Blocks
 from minihv.engine.interpret.cpu import CS, M32, Cpu
 from minihv.engine.interpret.faults import BePrecise, BlockDied, DebugFault, GuestFault, NeedExit, TripleFault
@@ -13,8 +13,8 @@ from minihv.engine.interpret.physical import Physical
 from minihv.engine.interpret.reset import power_on
 from minihv.engine.interpret.space import Space
 from minihv.engine.interpret.table import Table
-from minihv.exits import BudgetSpent, DebugStop, Exit, Halt, Interrupted, IoOut, MmioWrite, Shutdown
-from minihv.interfaces import InterruptSource
+from minihv.exits import BudgetSpent, DebugStop, Exit, Halt, Idle, Interrupted, IoOut, MmioWrite, Shutdown
+from minihv.interfaces import ExactSite, InterruptSource
 from minihv.x86.registers import DR6_BS, RFLAGS_IF, RFLAGS_RF, RFLAGS_TF
 from minihv.x86.state import CpuState
 
@@ -121,10 +121,31 @@ class InterpretVcpu:
         self._physical.drop_all()
         convert.set_state(self.cpu, state)
 
-    def site(self, exit: Exit) -> int:
-        """Linear address of the instruction behind `exit`: RIP is not moved before it is done."""
+    def site(self, exit: Exit) -> ExactSite:
+        """Where `exit` came from: RIP is not moved before the instruction is done (but for HLT)."""
         del exit
-        return self._linear(self.cpu.rip)
+        return ExactSite(self._linear(self.cpu.rip))
+
+    def attach_thread(self) -> None:
+        """Nothing to do: kicks are a flag."""
+
+    def detach_thread(self) -> None:
+        """Nothing to do."""
+
+    @property
+    def asleep(self) -> bool:
+        """Halted or waiting for its start-up IPI, with nothing to wake it: `run` would do nothing."""
+        cpu = self.cpu
+        if cpu.wait_sipi:
+            return self._sipi is None and not self._init
+        if not cpu.halted or cpu.trap or self._init or self._nmi or (cpu.nmi_pending and not cpu.nmi_masked):
+            return False
+        source = cpu.local_apic
+        return source is None or not cpu.flags & RFLAGS_IF or source.pending() is None
+
+    def tsc(self) -> int:
+        """The time-stamp counter as the guest sees it now."""
+        return msrs.tsc(self.cpu)
 
     def debug(self, single_step: bool, breakpoints: tuple[int, ...] = ()) -> None:
         self._step = single_step
@@ -292,7 +313,7 @@ class InterpretVcpu:
         if cpu.wait_sipi:
             if self._sipi is None:
                 cpu.attention = True
-                return Halt(False, cpu.rip)
+                return Idle(cpu.rip)
             interrupts.take_sipi(cpu, self._sipi)
         self._sipi = None
         if cpu.shutdown:
@@ -317,7 +338,7 @@ class InterpretVcpu:
             return self._shut_down()
         if cpu.halted:
             cpu.attention = True
-            return Halt(bool(cpu.flags & RFLAGS_IF), cpu.rip)
+            return self._sleep()
         stepping = cpu.flags & (RFLAGS_TF | RFLAGS_RF) or self._step or self._breakpoints or cpu.dr[5] & 0xFF
         if not (stepping or shadow or self._want_precise):
             return None
@@ -325,6 +346,15 @@ class InterpretVcpu:
         if exit is not None and not isinstance(exit, DebugStop):
             cpu.shadow_mov_ss, cpu.shadow_sti = shadow_ss, shadow_sti  # the instruction is still to come
         return exit
+
+    def _sleep(self) -> Exit:
+        """HLT is reported once; being run again with nothing to wake up for is no act of the guest."""
+        cpu = self.cpu
+        wakeable = bool(cpu.flags & RFLAGS_IF)
+        if not cpu.halt_reported:
+            cpu.halt_reported = True
+            return Halt(wakeable, cpu.rip)
+        return Interrupted() if wakeable else Idle(cpu.rip)
 
     def _interrupt(self) -> None:
         """Take a pending NMI or interrupt, if it may be taken now."""

@@ -38,7 +38,7 @@ from minihv.x86.softfloat import (
     unpack,
 )
 
-DAZ, UM, FTZ = 1 << 6, 1 << 11, 1 << 15
+DAZ, OM, UM, FTZ = 1 << 6, 1 << 10, 1 << 11, 1 << 15
 """MXCSR bits (SDM Vol. 1, 10.2.3); rounding control is bits 13-14."""
 
 
@@ -70,6 +70,8 @@ def pack(fmt: Format, value: Value, csr: int) -> tuple[int, int]:
                 sig >>= 1
                 exponent += 1
         if exponent > fmt.bias:
+            if not csr & OM:
+                return top | fmt.inf, OE | flags
             return top | (fmt.inf if rounds_to_infinity(sign, rc) else fmt.largest), OE | PE
         return top | (exponent + fmt.bias) << fmt.field | sig & fmt.fraction, flags
     sig, _, flags, tiny = round_value(fmt.precision, fmt.emin, sign, m, e, rc)

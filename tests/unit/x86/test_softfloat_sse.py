@@ -8,6 +8,7 @@ import pytest
 from float_cases import operand, random_mxcsr
 from native_fpu import NativeFpu, needs_x86_64
 
+from minihv.x86 import softfloat_fast as fast
 from minihv.x86 import softfloat_sse as sse
 from minihv.x86.softfloat import F32, F64, Format
 
@@ -100,6 +101,23 @@ def test_integers(fmt: Format, bits: int, count: int) -> None:
         expected = execute(native, scalar(fmt)[:1] + wide + bytes((0x0F, 0x2A, 0xC0)), 0, 0, csr)
         value = pattern - (pattern >> (bits - 1) << bits)
         assert sse.from_int(fmt, value, csr) == expected, f"{value} {csr:#x}"
+
+
+@pytest.mark.parametrize("count", SIZES)
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("name", ["ADD", "SUB", "MUL", "DIV"])
+def test_shortcuts_agree_with_the_exact_way(name: str, bits: int, count: int) -> None:
+    """With PE set and masked: same result, and no flag more than the exact way and PE."""
+    rng, fmt = Random(f"{name}{bits}"), F32 if bits == 32 else F64
+    shortcut, exact = getattr(fast, name)[bits], BINARY[name.lower()][1]
+    for _ in range(count):
+        a, b = operand(rng, fmt), operand(rng, fmt)
+        result, flags = shortcut(a, b, 0x1FA0)
+        expected, raised = exact(fmt, a, b, 0x1FA0)
+        assert (result, flags | 32) == (expected, raised | 32), f"{a:#x} {b:#x}"
+        root, flags = fast.SQRT[bits](0, a, 0x1FA0)
+        expected, raised = sse.sqrt(fmt, a, 0x1FA0)
+        assert (root, flags | 32) == (expected, raised | 32), f"{a:#x}"
 
 
 def test_estimates_keep_their_promise() -> None:

@@ -2,6 +2,7 @@
 
 from minihv.engine.interpret import debug, msrs
 from minihv.engine.interpret.cpu import SS, Cpu
+from minihv.engine.interpret.cpuid import pkru_offset
 from minihv.engine.interpret.flags import from_word
 from minihv.x86.registers import CR0_PE, MSR_EFER, RFLAGS_VM
 from minihv.x86.state import SEGMENT_NAMES, CpuState, DescriptorTable, Events, MpState
@@ -117,14 +118,10 @@ def xsave_area(cpu: Cpu) -> bytes:
     area[:_LEGACY] = cpu.fpu.legacy_image(cpu.xmm, cpu.mxcsr, MXCSR_MASK)
     present = 3
     if cpu.pkru:
-        area += bytes(PKRU_AREA_OFFSET - len(area)) + cpu.pkru.to_bytes(8, "little")
+        area += bytes(pkru_offset(cpu.amd) - len(area)) + cpu.pkru.to_bytes(8, "little")
         present |= 1 << 9
     area[_LEGACY : _LEGACY + 8] = present.to_bytes(8, "little")
     return bytes(area)
-
-
-PKRU_AREA_OFFSET = 0xA80
-"""Where current processors have PKRU in the standard format; CPUID 0xD.9 shows it."""
 
 
 def load_xsave(cpu: Cpu, area: bytes) -> None:
@@ -140,7 +137,8 @@ def load_xsave(cpu: Cpu, area: bytes) -> None:
     for n in range(16):
         at = 160 + 16 * n
         cpu.xmm[n] = int.from_bytes(area[at : at + 16], "little") if present & 2 else 0
-    if present & 1 << 9 and len(area) >= PKRU_AREA_OFFSET + 4:
-        cpu.pkru = int.from_bytes(area[PKRU_AREA_OFFSET : PKRU_AREA_OFFSET + 4], "little")
+    at = pkru_offset(cpu.amd)
+    if present & 1 << 9 and len(area) >= at + 4:
+        cpu.pkru = int.from_bytes(area[at : at + 4], "little")
     else:
         cpu.pkru = 0

@@ -41,12 +41,13 @@ def check_available(cpu: Cpu) -> None:
 def waiting(s: Site, op: Op) -> Op:
     """`op` behind #NM and the pending #MF; afterwards the instruction and operand pointers are set.
 
-    FOP is kept as current processors do by default: for unmasked exceptions only (SDM Vol. 1, 8.1.9.1).
+    FOP: Intel's processors set it for unmasked exceptions only (SDM Vol. 1, 8.1.9.1), AMD's always.
     """
     cpu, fpu, ip, insn, bits = s.cpu, s.cpu.fpu, s.ip, s.insn, s.mode.bits
     cs = cpu.seg[CS]
     effective = s.effective() if s.insn.op_count and s.is_mem(0) else None
     segment = cpu.seg[s.segment()] if effective is not None else None
+    opcode = last_opcode(insn, bits, ip) if cpu.amd else None
 
     def guarded() -> None:
         if cpu.cr0 & (CR0_EM | CR0_TS):
@@ -57,7 +58,9 @@ def waiting(s: Site, op: Op) -> Op:
         fpu.ip, fpu.cs = ip, cs.selector
         if effective is not None and segment is not None:
             fpu.dp, fpu.ds = effective(), segment.selector
-        if fpu.fsw & 0x80:
+        if opcode is not None:
+            fpu.fop = opcode
+        elif fpu.fsw & 0x80:
             fpu.fop = last_opcode(insn, bits, ip)
 
     return guarded

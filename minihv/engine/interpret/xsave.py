@@ -48,10 +48,15 @@ def _registers(s: Site) -> int:
 
 
 def _x87_image(cpu: Cpu, wide: bool) -> bytes:
-    """Bytes 0-23 (pointers in the 64-bit form if `wide`) and 32-159 of the image, MXCSR left zero between."""
+    """Bytes 0-23 (pointers in the 64-bit form if `wide`) and 32-159 of the image, MXCSR left zero between.
+
+    AMD's processors store the pointers as zeros unless an exception is pending (APM Vol. 2, 11.4.4).
+    """
     fpu = cpu.fpu
     image = fpu.legacy_image([], 0, 0)[:160]
-    if not wide:
+    if cpu.amd and not fpu.fsw & 0x80:
+        image[6:24] = bytes(18)
+    elif not wide:
         image[8:16] = (fpu.ip & M32 | fpu.cs << 32).to_bytes(8, "little")
         image[16:24] = (fpu.dp & M32 | fpu.ds << 32).to_bytes(8, "little")
     return bytes(image)

@@ -154,10 +154,17 @@ def test_an_unmasked_exception_is_delivered_by_the_next_waiting_instruction() ->
     assert fpu.fop == 0x0C1
     assert vector_of(here, FADD) == VECTOR_MF
     assert vector_of(here, FWAIT) == VECTOR_MF
-    assert vector_of(here, bytes.fromhex("9bdfe0")) == VECTOR_MF
     assert vector_of(here, bytes.fromhex("dfe0")) is None  # fnstsw ax does not wait
     here.run(FNINIT)
     assert vector_of(here, FADD) is None
+
+
+@pytest.mark.parametrize(("amd", "expected"), [(True, 0x587), (False, 0)])
+def test_the_last_opcode_without_an_exception(amd: bool, expected: int) -> None:
+    here = Interpreted(TABLE)
+    here.cpu.amd = amd
+    here.run(FLD_M64)
+    assert here.cpu.fpu.fop == expected
 
 
 def test_pointers_name_the_last_instruction_and_operand() -> None:

@@ -7,7 +7,7 @@ from float_cases import operand80
 from interpreted import BASE, Interpreted
 from native_fpu import SCRATCH, NativeFpu, needs_x86_64
 
-from minihv.engine.interpret import xsave
+from minihv.engine.interpret import convert, xsave
 from minihv.engine.interpret.cpuid import pkru_offset
 from minihv.engine.interpret.faults import GuestFault
 from minihv.x86.registers import (
@@ -82,7 +82,7 @@ def bitmap(here: Interpreted) -> int:
 
 @needs_x86_64
 def test_fxsave_writes_what_the_processor_writes() -> None:
-    """All but the pointers, which AMD's processors keep to themselves, and the MXCSR mask's newer bits."""
+    """All but the pointers and the MXCSR mask's newer bits."""
     native, here, rng = NativeFpu(), Interpreted(xsave.TABLE), Random(2)
     for _ in range(50):
         native.reset()
@@ -99,8 +99,19 @@ def test_fxsave_writes_what_the_processor_writes() -> None:
             assert area(here, start, end) == native.scratch(end - start, start)
 
 
+def test_pointers_are_amd_s_secret_while_nothing_is_pending(here: Interpreted) -> None:
+    fill(here)
+    here.cpu.amd = True
+    here.run(bytes.fromhex(FXSAVE64))
+    assert area(here, 6, 24) == bytes(18)
+    here.cpu.fpu.fsw |= 0x8080
+    here.run(bytes.fromhex(FXSAVE64))
+    assert area(here, 6, 16).hex() == "23019a78563412000000"
+
+
 def test_pointer_forms(here: Interpreted) -> None:
     fill(here)
+    here.cpu.amd = False
     here.run(bytes.fromhex(FXSAVE64))
     assert area(here, 6, 24).hex() == "2301" + "9a78563412000000" + "98badcfe00000000"
     assert area(here, 24, 32).hex() == "a01f0000ffff0000"
@@ -259,3 +270,23 @@ def test_xsetbv(here: Interpreted, value: int, index: int, cpl: int, expected: i
     cpu.r[0], cpu.r[2], cpu.r[1], cpu.cpl = value & 0xFFFFFFFF, value >> 32, index, cpl
     assert vector_of(here, XSETBV) == expected
     assert cpu.xcr0 == (value if expected is None else X87 | SSE | PKRU)
+
+
+# The exchange format of `CpuState` -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("amd", [False, True])
+def test_a_state_area_carries_everything(here: Interpreted, amd: bool) -> None:
+    cpu = here.cpu
+    cpu.amd = amd
+    fill(here)
+    cpu.pkru = 0x14
+    before = snapshot(here)
+    exchanged = convert.xsave_area(cpu)
+    assert int.from_bytes(exchanged[512:520], "little") == X87 | SSE | PKRU
+    cpu.xmm[:] = [0] * 16
+    cpu.mxcsr, cpu.pkru = 0x1F80, 0
+    cpu.fpu.reset()
+    convert.load_xsave(cpu, exchanged)
+    assert snapshot(here) == before
+    assert cpu.fpu.ip == 0x123456789A

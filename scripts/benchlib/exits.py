@@ -1,0 +1,130 @@
+"""What an exit costs in minihv, held against the smallest C program that serves the same guest."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchlib.guests import LOAD_GPA, out_loop, out_loop_exits
+from benchlib.host import lacks_tool
+from benchlib.process import BenchError, run_json
+from benchlib.result import Claim, Result
+from benchlib.sample import Series, interleave, ratio, series
+
+EXITS = 200_000
+SOURCE = Path(__file__).with_name("out_loop.c")
+MAX_RATIO = 1.25
+EXIT_NS = 8_000
+"""The ratio has a target only on hosts where an exit costs about 10 us in C: at least this much."""
+MAX_VMM_US = 2.5
+MAX_BLOCKS = 64
+MAX_RSS = 256 * 1024
+
+
+def measure(rounds: int, explain: bool) -> Result:
+    """See --help. With `explain`, a profile of the Python side is added."""
+    result = Result("exits", f"{EXITS} port writes (COM1 THR, serial to nobody), statistics on")
+    with TemporaryDirectory(prefix="minihv-bench-") as folder:
+        twin = _compile(Path(folder), result)
+        contestants: dict[str, Callable[[], Any]] = {"minihv": lambda: _minihv("plain")}
+        if twin is not None:
+            contestants["c"] = lambda: _check(run_json(twin), "exits")
+            contestants["c clock"] = lambda: _check(run_json([*twin, "clock"]), "exits")
+        contestants["minihv clock"] = lambda: _minihv("clock")
+        taken = interleave(rounds, contestants, warm_up=False)
+    _report(result, taken)
+    _growth(result)
+    if explain:
+        result.notes.extend(profile())
+    return result
+
+
+def _minihv(mode: str) -> dict[str, Any]:
+    return _check(run_json([sys.executable, "-m", "benchlib.worker", mode, str(EXITS)]), "exits")
+
+
+def _check(found: dict[str, Any], key: str) -> dict[str, Any]:
+    expected = out_loop_exits(EXITS)
+    if found[key] != expected:
+        raise BenchError(f"expected {expected} exits, found {found}")
+    return found
+
+
+def _compile(folder: Path, result: Result) -> list[str] | None:
+    """The command of the C twin; None, with the reason in `result`, where it cannot be built."""
+    reason = lacks_tool("gcc", "gcc libc6-dev linux-libc-dev")
+    if reason is None:
+        program = folder / "out_loop"
+        command = ["gcc", "-O2", "-Wall", "-Wextra", "-o", str(program), str(SOURCE)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            image = folder / "out_loop.bin"
+            image.write_bytes(out_loop(EXITS))
+            return [str(program), str(image), hex(LOAD_GPA)]
+        reason = f"gcc cannot compile {SOURCE.name}: {done.stderr.strip().partition(chr(10))[0]}"
+    result.missing.append(f"the ratio to a C program, because {reason}")
+    return None
+
+
+def _report(result: Result, taken: dict[str, list[Any]]) -> None:
+    each_us = 1e-3 / out_loop_exits(EXITS)
+
+    def per_exit(label: str, who: str, key: str) -> Series:
+        return series(label, "us an exit", [run[key] for run in taken[who]], each_us)
+
+    mine = per_exit("minihv, wall", "minihv", "wall_ns")
+    mine_cpu = per_exit("minihv, CPU", "minihv", "cpu_ns")
+    result.series += [mine, mine_cpu]
+    if "c" in taken:
+        theirs, theirs_cpu = per_exit("C, wall", "c", "wall_ns"), per_exit("C, CPU", "c", "cpu_ns")
+        outside = per_exit("C, between two KVM_RUNs (own pass)", "c clock", "outside_ns")
+        wall, cpu = ratio("minihv / C, wall", mine, theirs), ratio("minihv / C, CPU", mine_cpu, theirs_cpu)
+        result.series += [theirs, theirs_cpu, outside, wall, cpu]
+        applies = theirs.median * 1000 >= EXIT_NS
+        if not applies:
+            result.notes.append("no target for the ratio: an exit costs much less than 10 us on this host")
+        result.claims.append(Claim("wall time, minihv / C", wall.median, "x", MAX_RATIO if applies else None))
+        result.claims.append(Claim("CPU time, minihv / C", cpu.median, "x"))
+        for what, a, b in (("wall", mine, theirs), ("CPU", mine_cpu, theirs_cpu)):
+            derived = a.median - b.median + outside.median
+            label = f"VMM time an exit, as minihv's {what} less C's plus C's own between KVM_RUNs"
+            result.claims.append(Claim(label, derived, "us", MAX_VMM_US if what == "CPU" else None))
+    gaps = [
+        (run["outside_ns"] / run["gaps"] - run["wrapper_ns"]) / 1000
+        for run in taken["minihv clock"]
+        if run["gaps"]
+    ]
+    if gaps:
+        direct = series("minihv, between two KVM_RUNs (own pass)", "us an exit", gaps)
+        result.series.append(direct)
+        result.claims.append(Claim("VMM time an exit, clock around ioctl", direct.median, "us", MAX_VMM_US))
+    else:
+        result.missing.append("time between two KVM_RUNs, because minihv no longer calls fcntl.ioctl")
+    own = per_exit("minihv, handling as its report says", "minihv", "vmm_ns")
+    result.series.append(own)
+    result.claims.append(Claim("VMM time an exit, as the report says", own.median, "us", MAX_VMM_US))
+
+
+def _growth(result: Result) -> None:
+    found = _minihv_growth()
+    between = found["between"]
+    result.claims.append(Claim(f"blocks allocated over {between} exits", found["blocks"], "", MAX_BLOCKS))
+    result.claims.append(
+        Claim(f"resident memory over {between} exits", found["rss"] / 1024, "KiB", MAX_RSS / 1024)
+    )
+
+
+def _minihv_growth() -> dict[str, Any]:
+    found: dict[str, Any] = run_json([sys.executable, "-m", "benchlib.worker", "growth", str(EXITS)])
+    return found
+
+
+def profile() -> list[str]:
+    """Where the Python side spends its time: cProfile of the vCPU's thread, in its own process."""
+    command = [sys.executable, "-m", "benchlib.profiled", str(EXITS // 4)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-500:].strip()}")
+    return done.stdout.splitlines()

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from minihv.deferred import Deferred
 from minihv.errors import UsageError
 from minihv.interfaces import Device
 
@@ -82,6 +83,8 @@ class Bus:
             pass  # first touch of this address: look it up below and remember
         index = bisect_right(self._starts, address) - 1
         found = self._windows[index] if index >= 0 and address < self._windows[index].end else None
+        if found is not None and isinstance(found.device, Deferred):
+            found = self._windows[index] = found._replace(device=found.device.settle())
         if len(self._cache) >= _CACHE_LIMIT:
             self._cache.clear()
         self._cache[address] = found

@@ -19,7 +19,8 @@ class Device(Protocol):
     threads, one at a time: the bus owner holds the machine's device lock where there are several vCPUs.
     """
 
-    max_width: int
+    @property
+    def max_width(self) -> int: ...
 
     def read(self, offset: int, size: int) -> int: ...
 

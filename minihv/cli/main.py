@@ -78,12 +78,3 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return result if isinstance(result, int) else EXIT_OK
-
-
-def main() -> None:
-    """The console script."""
-    sys.exit(run())
-
-
-if __name__ == "__main__":
-    main()

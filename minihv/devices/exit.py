@@ -9,6 +9,8 @@ from collections.abc import Callable
 Stop = Callable[[str, int], None]
 """Called with the reason in words and the process exit status (0..255)."""
 
+SCI_EN = 0x0001
+"""ACPI mode (ACPI 6.5, 4.8.3.2.1)."""
 SLP_EN = 1 << 13
 _SLP_TYP_SHIFT = 10
 _SLP_TYP_MASK = 7
@@ -70,6 +72,36 @@ class PlainExitPort:
         """Nothing to give back."""
 
 
+class AcpiPm1Event:
+    """PM1a_EVT, status and enable of two bytes each (ACPI 6.5, 4.8.3.1). This board raises no events."""
+
+    max_width = 2
+
+    def __init__(self) -> None:
+        self.enable = 0
+
+    def read(self, offset: int, size: int) -> int:
+        """No status bit is ever set; the enables read back."""
+        return (self.enable << 16) >> 8 * offset & (1 << 8 * size) - 1
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Status bits are cleared by writing ones, and are clear; the enables are kept."""
+        mask = (1 << 8 * size) - 1 << 8 * offset
+        register = (self.enable << 16) & ~mask | value << 8 * offset & mask
+        self.enable = register >> 16 & 0xFFFF
+
+    def register(self, offset: int, write: bool) -> str:
+        """PM1_STS or PM1_EN."""
+        return "PM1_EN" if offset >= 2 else "PM1_STS"
+
+    def reset(self) -> None:
+        """Nothing enabled."""
+        self.enable = 0
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
 class AcpiPm1Control:
     """PM1a_CNT, two bytes. SLP_EN together with the soft-off SLP_TYP ends the machine with status 0.
 
@@ -85,8 +117,8 @@ class AcpiPm1Control:
         self.control = 0
 
     def read(self, offset: int, size: int) -> int:
-        """The register; SLP_EN is write-only and reads 0."""
-        return self.control >> 8 * offset & (1 << 8 * size) - 1
+        """The register; SLP_EN reads 0, SCI_EN reads 1: there is no legacy mode."""
+        return (self.control | SCI_EN) >> 8 * offset & (1 << 8 * size) - 1
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Set the bytes written, and act on SLP_EN."""

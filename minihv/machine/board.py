@@ -4,23 +4,21 @@ A board is a table of what sits where. Devices know offsets, engines know exits;
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from minihv.boot.platform import Platform
 from minihv.bus import Bus
-from minihv.devices.bootdisk import BootDisk
-from minihv.devices.cmos import Cmos
-from minihv.devices.debug import DebugConsole, PostPort
-from minihv.devices.exit import AcpiPm1Control, DebugExitPort, PlainExitPort
-from minihv.devices.fwcfg import FwCfg
-from minihv.devices.i8042 import I8042
-from minihv.devices.pci import PciHost
-from minihv.devices.port92 import SystemControlA
+from minihv.deferred import Deferred, Once
+from minihv.devices.exit import AcpiPm1Control, AcpiPm1Event, DebugExitPort, PlainExitPort
 from minihv.devices.serial import Serial16550
-from minihv.devices.shifted import Shifted
-from minihv.devices.testdev import IoMemory, IrqDriver, PageFlush, PortLatch
-from minihv.devices.vga import VgaText
 from minihv.interfaces import ByteSink, ByteSource, Clock, Device, IrqLine
 from minihv.memory import LEGACY_WINDOW_END, LEGACY_WINDOW_START
+
+if TYPE_CHECKING:
+    from minihv.devices.debug import PostPort
+    from minihv.devices.i8042 import I8042
+    from minihv.devices.vga import VgaText
 
 PORT_SPACE = 1 << 16
 PHYSICAL_SPACE = 1 << 52
@@ -32,15 +30,22 @@ ISA_LINES = 24
 
 IOAPIC_GPA = 0xFEC00000
 LAPIC_GPA = 0xFEE00000
+PM1A_EVENT_PORT = 0x600
 PM1A_CONTROL_PORT = 0x604
 TEXT_MEMORY_GPA = 0xB8000
 TEST_MEMORY_GPA = 0xFF000000
 BOOT_DISK_PORT = 0xB00
 
+BIOS_TABLES_GPA, BIOS_TABLES_END = 0xE0000, 0x100000
+"""Where operating systems look for the ACPI RSDP and the MP table."""
+SCI_IRQ = 9
+RESET_PORT, RESET_VALUE = 0xCF9, 6
+
 RESERVED_WINDOWS = (
     (LEGACY_WINDOW_START, LEGACY_WINDOW_END, "video memory"),
     (IOAPIC_GPA, IOAPIC_GPA + 0x1000, "IOAPIC"),
     (LAPIC_GPA, LAPIC_GPA + 0x1000, "LAPIC"),
+    (BIOS_TABLES_GPA, BIOS_TABLES_END, "BIOS tables"),
 )
 """(start, end, name) in guest-physical space: no image may lie there."""
 TEST_WINDOW = (TEST_MEMORY_GPA, TEST_MEMORY_GPA + 0x10000, "testdev I/O memory")
@@ -91,26 +96,73 @@ class Fitting(NamedTuple):
 class Board:
     """The attached devices, and the few of them that the machine talks to itself."""
 
-    def __init__(
-        self, ports: Bus, mmio: Bus, serial: Serial16550, keyboard: I8042, screen: VgaText, post: PostPort
-    ) -> None:
-        self.ports = ports
-        self.mmio = mmio
-        self.serial = serial
-        self.keyboard = keyboard
-        self.screen = screen
-        self.post = post
+    def __init__(self, parts: "_Parts") -> None:
+        self.ports = Bus("port", PORT_SPACE)
+        self.mmio = Bus("mmio", PHYSICAL_SPACE)
+        self.serial = parts.serial
+        self.keyboard = parts.keyboard
+        self.screen = parts.screen
+        self.post = parts.post
         self.devices: list[Device] = []
 
+    def attach(self, row: Fitting) -> None:
+        """Put one device on its bus. Raises UsageError where its window is taken."""
+        bus = self.ports if row.space == "port" else self.mmio
+        bus.attach(row.start, row.size, row.name, row.device)
+        if not any(device is row.device for device in self.devices):  # one device may have several windows
+            self.devices.append(row.device)
+
+    def next_deadline(self) -> int | None:
+        """When the first timer of a device falls due, in ns of the wiring's clock; None without timers."""
+        due = [at for ask in self._asked("next_deadline") if (at := ask()) is not None]
+        return min(due) if due else None
+
+    def tick(self, now: int) -> None:
+        """Let the timers of devices act; `now` in ns of the wiring's clock."""
+        for tick in self._asked("tick"):
+            tick(now)
+
+    def _asked(self, method: str) -> list[Callable[..., Any]]:
+        return [call for device in self.devices if (call := getattr(device, method, None)) is not None]
+
     def close(self) -> None:
-        """Close every device, the later ones first."""
-        while self.devices:
-            self.devices.pop().close()
+        """Close every device once, the later ones first, whatever of them raises."""
+        with ExitStack() as stack:
+            for device in self.devices:
+                stack.callback(device.close)
+            self.devices = []
 
     def reset(self) -> None:
         """Every device back to power-on."""
         for device in self.devices:
             device.reset()
+
+
+class _Parts:
+    """The devices of a PC that the machine itself, or more than one window, refers to."""
+
+    def __init__(self, wiring: Wiring, reset_machine: Callable[[], None]) -> None:
+        line = wiring.line
+
+        def keyboard() -> "I8042":
+            from minihv.devices.i8042 import I8042
+
+            return I8042(line(GSI_KEYBOARD), reset_machine)
+
+        def screen() -> "VgaText":
+            from minihv.devices.vga import VgaText
+
+            return VgaText()
+
+        def post() -> "PostPort":
+            from minihv.devices.debug import PostPort
+
+            return PostPort()
+
+        self.serial = Serial16550(line(GSI_COM1), wiring.console, wiring.console_input)
+        self.keyboard = Once(keyboard)
+        self.screen = Once(screen)
+        self.post = Once(post)
 
 
 def make_board(kind: str, wiring: Wiring) -> Board:
@@ -119,81 +171,118 @@ def make_board(kind: str, wiring: Wiring) -> Board:
     def reset_machine() -> None:
         wiring.stop("reset", 0)
 
-    line = wiring.line
-    serial = Serial16550(line(GSI_COM1), wiring.console, wiring.console_input)
-    keyboard = I8042(line(GSI_KEYBOARD), reset_machine)
-    screen = VgaText()
-    post = PostPort()
-    rows = [
-        *_pc_rows(wiring, serial, keyboard, screen, post, reset_machine),
-        *_control_rows(wiring),
-    ]
+    parts = _Parts(wiring, reset_machine)
+    rows = [*_pc_rows(wiring, parts, reset_machine), *_control_rows(wiring)]
     if kind == "testdev":
-        rows += _testdev_rows([line(n) for n in range(ISA_LINES)])
+        rows += _testdev_rows(wiring)
     rows += [
         Fitting(space, start, size, f"{name} (the engine's own)", _EngineOwned())
         for name, space, start, size in ENGINE_WINDOWS
         if name in wiring.provided
     ]
-    if wiring.disk:
-        rows.append(Fitting("port", BOOT_DISK_PORT, 8, "bootdisk", BootDisk(wiring.disk)))
-    board = Board(Bus("port", PORT_SPACE), Bus("mmio", PHYSICAL_SPACE), serial, keyboard, screen, post)
+    board = Board(parts)
     for row in rows:
-        bus = board.ports if row.space == "port" else board.mmio
-        bus.attach(row.start, row.size, row.name, row.device)
-        board.devices.append(row.device)
+        board.attach(row)
     return board
 
 
-def _pc_rows(
-    wiring: Wiring,
-    serial: Serial16550,
-    keyboard: I8042,
-    screen: VgaText,
-    post: PostPort,
-    reset_machine: Callable[[], None],
-) -> list[Fitting]:
+def _pc_rows(wiring: Wiring, parts: _Parts, reset_machine: Callable[[], None]) -> list[Fitting]:
     """What every PC has. PIC, PIT, LAPIC and IOAPIC are the engine's, or the builder adds models."""
     line = wiring.line
-    com2 = Serial16550(line(GSI_COM2), _Nowhere())
-    cmos = Cmos(wiring.wall_clock, wiring.clock, line(GSI_RTC), wiring.ram_low, wiring.ram_high, wiring.cpus)
-    pci = PciHost(reset_machine)
+
+    def keyboard_command() -> Device:
+        from minihv.devices.shifted import Shifted
+
+        return Shifted(parts.keyboard(), 4)
+
+    def cmos() -> Device:
+        from minihv.devices.cmos import Cmos
+
+        return Cmos(
+            wiring.wall_clock, wiring.clock, line(GSI_RTC), wiring.ram_low, wiring.ram_high, wiring.cpus
+        )
+
+    def port92() -> Device:
+        from minihv.devices.port92 import SystemControlA
+
+        return SystemControlA(reset_machine)
+
+    def pci() -> Device:
+        from minihv.devices.pci import PciHost
+
+        return PciHost(reset_machine)
+
     return [
-        Fitting("port", 0x60, 1, "i8042", keyboard),
-        Fitting("port", 0x64, 1, "i8042", Shifted(keyboard, 4)),
-        Fitting("port", 0x70, 2, "cmos", cmos),
-        Fitting("port", 0x80, 1, "post", post),
-        Fitting("port", 0x92, 1, "port92", SystemControlA(reset_machine)),
-        Fitting("port", 0x2F8, 8, "serial2", com2),
-        Fitting("port", 0x3D4, 2, "vga", screen.crtc),
-        Fitting("port", 0x3DA, 1, "vga", screen.status),
-        Fitting("port", 0x3F8, 8, "serial", serial),
-        Fitting("port", 0xCF8, 8, "pci", pci),
-        Fitting("mmio", TEXT_MEMORY_GPA, 0x8000, "vga", screen.memory),
+        Fitting("port", 0x60, 1, "i8042", Deferred(parts.keyboard)),
+        Fitting("port", 0x64, 1, "i8042", Deferred(keyboard_command)),
+        Fitting("port", 0x70, 2, "cmos", Deferred(cmos)),
+        Fitting("port", 0x80, 1, "post", Deferred(parts.post)),
+        Fitting("port", 0x92, 1, "port92", Deferred(port92)),
+        Fitting("port", 0x2F8, 8, "serial2", Deferred(lambda: Serial16550(line(GSI_COM2), _Nowhere()))),
+        Fitting("port", 0x3D4, 2, "vga", Deferred(lambda: parts.screen().crtc)),
+        Fitting("port", 0x3DA, 1, "vga", Deferred(lambda: parts.screen().status)),
+        Fitting("port", 0x3F8, 8, "serial", parts.serial),
+        Fitting("port", 0xCF8, 8, "pci", Deferred(pci)),
+        Fitting("mmio", TEXT_MEMORY_GPA, 0x8000, "vga", Deferred(lambda: parts.screen().memory)),
     ]
 
 
 def _control_rows(wiring: Wiring) -> list[Fitting]:
     """Ways for a guest to talk to whoever runs it, and to end."""
-    fw_cfg = FwCfg(wiring.cpus, wiring.ram_low + wiring.ram_high)
-    return [
-        Fitting("port", 0xE9, 1, "debugcon", DebugConsole(wiring.console)),
+
+    def debug_console() -> Device:
+        from minihv.devices.debug import DebugConsole
+
+        return DebugConsole(wiring.console)
+
+    def fw_cfg() -> Device:
+        from minihv.devices.fwcfg import FwCfg
+
+        return FwCfg(wiring.cpus, wiring.ram_low + wiring.ram_high)
+
+    rows = [
+        Fitting("port", 0xE9, 1, "debugcon", Deferred(debug_console)),
         Fitting("port", 0xF4, 4, "exit", DebugExitPort(wiring.stop)),
         Fitting("port", 0xF8, 4, "plainexit", PlainExitPort(wiring.stop)),
-        Fitting("port", 0x402, 1, "debugcon2", DebugConsole(wiring.console)),
-        Fitting("port", 0x510, 2, "fwcfg", fw_cfg),
+        Fitting("port", 0x402, 1, "debugcon2", Deferred(debug_console)),
+        Fitting("port", 0x510, 2, "fwcfg", Deferred(fw_cfg)),
+        Fitting("port", PM1A_EVENT_PORT, 4, "acpi-events", AcpiPm1Event()),
         Fitting("port", PM1A_CONTROL_PORT, 2, "acpi", AcpiPm1Control(wiring.stop)),
     ]
+    if wiring.disk:
+        from minihv.devices.bootdisk import BootDisk
+
+        rows.append(Fitting("port", BOOT_DISK_PORT, 8, "bootdisk", BootDisk(wiring.disk)))
+    return rows
 
 
-def _testdev_rows(lines: Sequence[IrqLine]) -> list[Fitting]:
+def _testdev_rows(wiring: Wiring) -> list[Fitting]:
     """What CPU test kernels expect of their host."""
+    from minihv.devices.testdev import IoMemory, IrqDriver, PageFlush, PortLatch
+
+    lines = [wiring.line(n) for n in range(ISA_LINES)]
     return [
         Fitting("port", 0xE0, 4, "testdev", PortLatch()),
         Fitting("port", 0xE4, 4, "testdev-flush", PageFlush()),
         Fitting("port", 0x2000, len(lines), "testdev-irq", IrqDriver(lines)),
         Fitting("mmio", TEST_MEMORY_GPA, 0x10000, "testdev-memory", IoMemory()),
     ]
+
+
+def platform_facts(cpus: int) -> Platform:
+    """The board as its ACPI and MP tables describe it."""
+    return Platform(
+        cpus=cpus,
+        lapic_address=LAPIC_GPA,
+        ioapic_address=IOAPIC_GPA,
+        ioapic_id=cpus,
+        overrides=(),
+        sci_irq=SCI_IRQ,
+        pm1_event_port=PM1A_EVENT_PORT,
+        pm1_control_port=PM1A_CONTROL_PORT,
+        reset_port=RESET_PORT,
+        reset_value=RESET_VALUE,
+    )
 
 
 def replaced_controllers(fittings: Sequence[Fitting]) -> frozenset[str]:

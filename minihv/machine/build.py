@@ -3,12 +3,14 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from itertools import count
 
-from minihv.boot.plan import BoardFacts, BootPlan
+from minihv.boot.plan import BoardFacts, BootPlan, Chunk
 from minihv.engine.select import open_engine
+from minihv.errors import UsageError
 from minihv.host.ram import HostRam
-from minihv.interfaces import ByteSink, ByteSource, Engine, EngineConfig, IrqLine, Vcpu
+from minihv.interfaces import ByteSink, ByteSource, Clock, Engine, EngineConfig, IrqLine, Vcpu
 from minihv.machine.board import (
     RESERVED_WINDOWS,
     TEST_WINDOW,
@@ -16,6 +18,7 @@ from minihv.machine.board import (
     Fitting,
     Wiring,
     make_board,
+    platform_facts,
     replaced_controllers,
 )
 from minihv.machine.config import MachineConfig
@@ -42,20 +45,22 @@ class Parts:
         self.stop = stop
         self.idle = idle
         self.engine: Engine | None = None
+        self.clock: Clock = time.monotonic_ns
         self.passed_over: list[str] = []
         self.vcpus: list[Vcpu] = []
         self.loops: list[VcpuLoop] = []
         self.board: Board | None = None
 
     def close(self) -> None:
-        """Devices, engine (with its vCPUs), memory; harmless when done twice."""
-        if self.board is not None:
-            self.board.close()
-        if self.engine is not None:
-            self.engine.close()
-        self.memory.release()
-        while self.stores:
-            self.stores.pop().close()
+        """Devices, engine (with its vCPUs), memory, whatever of them raises; harmless when done twice."""
+        with ExitStack() as stack:
+            while self.stores:
+                stack.callback(self.stores.pop().close)
+            stack.callback(self.memory.release)
+            if self.engine is not None:
+                stack.callback(self.engine.close)
+            if self.board is not None:
+                stack.callback(self.board.close)
 
 
 def board_facts(config: MachineConfig) -> BoardFacts:
@@ -72,11 +77,11 @@ def build(
     fittings: Sequence[Fitting] = (),
     observe: Observer | None = None,
 ) -> Parts:
-    """Everything but running. What it opened is closed again where it raises."""
+    """Everything but running. What it opened is closed again where it raises; the fittings are not."""
     memory, stores = _make_memory(config, plan)
     parts = Parts(memory, stores, Stop(), IdleRounds(config.cpus))
     try:
-        for chunk in plan.chunks:
+        for chunk in plan.chunks + _bios_tables(config, plan):
             memory.write(chunk.gpa, chunk.data)
         engine_config = EngineConfig(config.cpus, config.irqchip, replaced_controllers(fittings))
         parts.engine, parts.passed_over = open_engine(config.engine, memory, engine_config)
@@ -90,6 +95,15 @@ def build(
         parts.close()
         raise
     return parts
+
+
+def _bios_tables(config: MachineConfig, plan: BootPlan) -> tuple[Chunk, ...]:
+    """ACPI and MP tables, where no firmware makes its own."""
+    if not plan.needs_bios_tables:
+        return ()
+    from minihv.boot.tables import bios_tables
+
+    return bios_tables(platform_facts(config.cpus), board_facts(config).rsdp, plan.chunks)
 
 
 def _make_memory(config: MachineConfig, plan: BootPlan) -> tuple[GuestMemory, list[HostRam]]:
@@ -135,7 +149,7 @@ def _make_board(
         line=line,
         stop=lambda reason, status: parts.stop(outcome(reason, status)),
         wall_clock=time.time,
-        clock=time.monotonic_ns,
+        clock=parts.clock,
         provided=provided,
         cpus=config.cpus,
         ram_low=min(config.memory, RAM_HOLE_START),
@@ -144,10 +158,20 @@ def _make_board(
     )
     board = make_board(config.board, wiring)
     for fitting in fittings:
-        bus = board.ports if fitting.space == "port" else board.mmio
-        bus.attach(fitting.start, fitting.size, fitting.name, fitting.device)
-        board.devices.append(fitting.device)
+        _refuse_memory(fitting, parts.memory)
+        board.attach(fitting)
     return board
+
+
+def _refuse_memory(fitting: Fitting, memory: GuestMemory) -> None:
+    """Where RAM or ROM answers, a device would never be asked."""
+    end = fitting.start + fitting.size
+    for region in memory.regions if fitting.space == "mmio" else ():
+        if fitting.start < region.end and region.gpa < end:
+            raise UsageError(
+                f"mmio window {fitting.name} ({fitting.start:#x}..{end - 1:#x}) overlaps {region.name} "
+                f"({region.gpa:#x}..{region.end - 1:#x}); move it or use less memory"
+            )
 
 
 def _unconnected(level: bool, /) -> None:
@@ -165,7 +189,7 @@ def _make_loops(
     ]
 
 
-def _exit_budget(limit: int) -> Callable[[], bool]:
+def _exit_budget(limit: int) -> Callable[[], int]:
     """Counts the exits of all vCPUs together: taking the next number of a `count` is atomic."""
-    taken = count(1)
-    return lambda: next(taken) >= limit
+    left_over = count(limit - 1, -1)
+    return lambda: next(left_over)

@@ -24,7 +24,7 @@ def parse_size(text: str) -> int:
     upper = upper.removesuffix("B") if upper[-2:-1] in ("K", "M", "G") else upper
     digits = upper.rstrip("BKMG")
     unit = _UNITS.get(upper[len(digits) :])
-    if not digits.isascii() or not digits.isdecimal() or unit is None:
+    if not digits.isascii() or not digits.isdecimal() or len(digits) > 30 or unit is None:
         raise UsageError(f"expected a size such as 64M or 1G, found {text!r}")
     return int(digits) * unit
 

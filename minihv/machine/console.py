@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from minihv.errors import HostError
 from minihv.host.console import BufferSink, FileSink, NullSink, StreamSink
 from minihv.host.sources import BufferSource, FdSource
-from minihv.host.terminal import EscapeFilter, RawTerminal
 from minihv.interfaces import ByteSink, ByteSource
 from minihv.machine.config import MachineConfig
+
+if TYPE_CHECKING:
+    from minihv.host.terminal import EscapeFilter, RawTerminal
 
 CHUNK = 1024
 PENDING_LIMIT = 4096
@@ -17,7 +20,7 @@ HostSink = NullSink | BufferSink | StreamSink | FileSink
 
 
 class Console:
-    """Output sink and input of one run. A context manager: the terminal is given back on leaving."""
+    """Output sink and input of one run: `close` it. As a context manager it holds the terminal raw."""
 
     def __init__(
         self,
@@ -52,11 +55,15 @@ class Console:
 
     def __exit__(self, *_: object) -> None:
         try:
-            if self._own is not None:
-                self._own.close()
+            self.flush()  # while newlines still mean what the guest meant
         finally:
             if self.input is not None:
                 self.input.__exit__()
+
+    def close(self) -> None:
+        """Send the rest and close what is the console's own; harmless when done twice."""
+        if self._own is not None:
+            self._own.close()
 
 
 def _make_sink(config: MachineConfig, broken: Callable[[OSError], None]) -> HostSink:
@@ -85,8 +92,10 @@ class Keyboard:
             return  # standard input is closed: a machine without a keyboard
         self._source = FdSource(fd)
         if is_terminal:
-            self._terminal = RawTerminal(fd)
-            self._filter = EscapeFilter(stop, _show)
+            from minihv.host import terminal
+
+            self._terminal = terminal.RawTerminal(fd)
+            self._filter = terminal.EscapeFilter(stop, _show)
 
     def __enter__(self) -> "Keyboard":
         if self._terminal is not None:

@@ -40,7 +40,7 @@ from minihv.x86.state import CpuState
 RECENT = 16
 """Exits kept for the autopsy."""
 
-AUTOPSY_REASONS = frozenset(("triple-fault", "guest-crash", "engine-fault", "handler-failed"))
+AUTOPSY_REASONS = frozenset(("triple-fault", "guest-crash", "engine-fault", "handler-failed", "vmm-failed"))
 
 Observer = Callable[[int, Exit, SiteInfo, int, int], None]
 """(vCPU index, exit, what it was, host time when the guest was left, ns of handling): trace, timeline."""
@@ -75,19 +75,22 @@ class VcpuLoop:
         stop: Stop,
         idle: IdleRounds,
         lock: AbstractContextManager[object] | None = None,
-        max_exits: Callable[[], bool] | None = None,
+        take_exit: Callable[[], int] | None = None,
         observe: Observer | None = None,
     ) -> None:
-        """`lock` is held while a device works, where several vCPUs run at once. `max_exits` is asked
-        after each exit whether that was the last one allowed."""
+        """`lock` is held while a device works, where several vCPUs run at once. `take_exit` takes one exit
+        from the budget of the machine and says how many are left: below 0 there was none to take."""
         self.vcpu = vcpu
         self.stats = VcpuStats(vcpu.index)
         self.recent: deque[Exit] = deque(maxlen=RECENT)
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
+        """What a device's handler raised."""
+        self.error: BaseException | None = None
+        """What anything else raised on this vCPU's thread: the engine, the trace file."""
         self.final_state: CpuState | None = None
         self._stop = stop
         self._idle = idle
-        self._max_exits = max_exits
+        self._take_exit = take_exit
         self._observe = observe
         self._lock = lock or nullcontext()
         self.lanes = self._make_lanes(ports, mmio, lock)
@@ -156,10 +159,23 @@ class VcpuLoop:
         }
 
     def run(self, budget: int | None = None) -> None:
-        """Until the machine stops; with a budget, until it is spent or somebody kicks."""
+        """Until the machine stops; with a budget, until it is spent or somebody kicks. Never raises: a
+        vCPU that fails stops the machine, and `failure` or `error` tells why."""
+        try:
+            self._run(budget)
+        except BaseException as error:
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Stop the machine because of something that is no device's fault."""
+        self.error = self.error or error
+        self._stop(outcome("vmm-failed", detail=f"{type(error).__name__}: {error}"))
+
+    def _run(self, budget: int | None) -> None:
         vcpu, lanes, stop, stats = self.vcpu, self.lanes, self._stop, self.stats
         enter, clock, remember = vcpu.run, time.perf_counter_ns, self.recent.append
-        max_exits, observe = self._max_exits, self._observe
+        take_exit, observe = self._take_exit, self._observe
+        left_over = 1
         entered = clock()
         while stop.outcome is None:
             exit = enter(budget)
@@ -172,19 +188,24 @@ class VcpuLoop:
                 if budget is not None:
                     return
                 continue
+            if take_exit is not None:
+                left_over = take_exit()
+                if left_over < 0:
+                    return  # another vCPU took the last one, and stops the machine when it is done with it
             remember(exit)
             try:
                 answer = lane.handle(exit)
-            except Exception as error:
-                self._failed(error)
-                return
+            except BaseException as error:
+                answer = None
+                self._handler_failed(error)
             if answer is not None:
                 vcpu.complete(answer)
             counter = lane.counters.get(lane.key(exit))
             entered = clock()
+            elapsed = entered - left
             if counter is None:
                 counter = self._new_site(lane, exit)
-            elapsed = entered - left
+                entered = clock()
             counter.sum_ns += elapsed
             if elapsed < counter.min_ns:
                 counter.min_ns = elapsed
@@ -193,7 +214,7 @@ class VcpuLoop:
             counter.histogram[elapsed.bit_length()] += 1
             if observe is not None:
                 observe(vcpu.index, exit, counter.info, left, elapsed)
-            if max_exits is not None and max_exits():
+            if not left_over:
                 stop(outcome("max-exits"))
 
     @property
@@ -209,7 +230,11 @@ class VcpuLoop:
 
     def _new_site(self, lane: Lane, exit: Exit) -> Counter:
         """Name an exit that comes from here for the first time. Bounded: see stats.MAX_SITES."""
-        info = lane.info(exit)
+        try:
+            info = lane.info(exit)
+        except BaseException as error:  # it asks the device for the register's name
+            self._handler_failed(error)
+            info = SiteInfo(type(exit).__name__, register="(its device cannot name it)")
         stats = self.stats
         if stats.full:
             return stats.open(info)  # the shared one; not kept in the lane, whose dict must not grow
@@ -225,8 +250,8 @@ class VcpuLoop:
         elif isinstance(exit, Interrupted):
             self.stats.kicks += 1
 
-    def _failed(self, error: Exception) -> None:
-        self.failure = error
+    def _handler_failed(self, error: BaseException) -> None:
+        self.failure = self.failure or error
         self._stop(outcome("handler-failed", detail=f"{type(error).__name__}: {error}"))
 
     # What ends a machine

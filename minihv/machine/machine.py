@@ -1,14 +1,14 @@
 """The public face: `Machine(config)`, `load`, `attach`, `run` -> Report."""
 
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from minihv.boot.plan import BootPlan, LoadRequest
-from minihv.errors import HandlerFailed, HostError, UsageError
-from minihv.exits import Exit
+from minihv.errors import HandlerFailed, UsageError
 from minihv.host.console import BufferSink
 from minihv.interfaces import ByteSink, ByteSource, Device
 from minihv.machine.board import Fitting
@@ -19,9 +19,8 @@ from minihv.machine.images import find_image, read_image
 from minihv.machine.loop import Observer
 from minihv.machine.outcome import Outcome, outcome
 from minihv.machine.reporting import make_report, symbol_namer
-from minihv.machine.supervisor import Supervisor
+from minihv.machine.supervisor import JOIN_SECONDS, Supervisor
 from minihv.report.model import Report
-from minihv.stats import SiteInfo
 
 
 class Machine:
@@ -55,6 +54,7 @@ class Machine:
         self._parts: Parts | None = None
         self._console: Console | None = None
         self._stop_early: Outcome | None = None
+        self._running = threading.Lock()
         self._screen: list[str] = []
         self._ticks: list[tuple[int, Callable[[], None]]] = []
 
@@ -134,6 +134,17 @@ class Machine:
         Raises CannotStart where it cannot begin, HandlerFailed (with the report as `report`) where a
         device raised. Everything is closed again, however it ends.
         """
+        if self._running.acquire(blocking=False):
+            try:
+                return self._run_once()
+            finally:
+                self._stop_early = None
+                self._running.release()
+        raise UsageError(
+            "expected a machine that is at rest, found one that is running; make another Machine"
+        )
+
+    def _run_once(self) -> Report:
         if self._plan is None:
             self.load_firmware()
         plan = self._plan
@@ -141,10 +152,12 @@ class Machine:
         self.outcome = None
         with ExitStack() as stack:
             console = Console(self.config, self._sink, self._source, self._console_broken, self._user_stop)
+            stack.callback(console.close)
             self._console = console
             observe = self._open_trace(stack)
             parts = build(self.config, plan, console.sink, console.source, self._fittings, observe)
-            stack.callback(parts.close)
+            close_parts = stack.enter_context(ExitStack())
+            close_parts.callback(parts.close)
             stack.enter_context(console)
             self._parts = parts
             supervisor = Supervisor(parts, console, self.config.timeout, self._ticks)
@@ -154,11 +167,12 @@ class Machine:
                 supervisor.run()
             finally:
                 self._parts = None
+                if supervisor.stuck:
+                    close_parts.pop_all()  # a thread still uses them
             self.outcome = parts.stop.outcome
-            assert parts.board is not None
-            self._screen = parts.board.screen.text()
+            self._screen = _screen_text(parts)
             report = make_report(self.config, self.guest_name, plan, parts, supervisor.wall_ns)
-        self._raise_failure(parts, report)
+        self._raise_failure(parts, report, supervisor.stuck)
         return report
 
     def stop(self, reason: str = "stopped") -> None:
@@ -171,6 +185,8 @@ class Machine:
     @property
     def console(self) -> bytes:
         """What the guest printed, with serial="buffer": the last MiB of it."""
+        if self._console is None and self._sink is None and self.config.serial == "buffer":
+            return b""
         sink = self._console.sink if self._console is not None else None
         if not isinstance(sink, BufferSink):
             raise UsageError(
@@ -186,7 +202,7 @@ class Machine:
     def live_screen(self) -> list[str]:
         """The text screen's lines now; while the guest runs, from any thread."""
         parts = self._parts
-        return parts.board.screen.text() if parts is not None and parts.board is not None else self._screen
+        return self._screen if parts is None else _screen_text(parts)
 
     def with_symbols(self, report: Report) -> Report:
         """The report with symbol names at its sites, where the image has symbols."""
@@ -200,14 +216,9 @@ class Machine:
     def _open_trace(self, stack: ExitStack) -> Observer | None:
         if self.config.trace is None:
             return None
-        try:
-            file = Path(self.config.trace).open("w", encoding="utf-8")  # noqa: SIM115 (the stack closes it)
-        except OSError as error:
-            raise HostError(
-                f"{self.config.trace}: cannot be written: {error.strerror}; choose another trace file"
-            ) from error
-        stack.enter_context(file)
-        return _trace_writer(file)
+        from minihv.machine.trace import Trace
+
+        return stack.enter_context(Trace(self.config.trace)).write
 
     def _console_broken(self, error: OSError) -> None:
         self.stop("console-closed")
@@ -215,8 +226,10 @@ class Machine:
     def _user_stop(self) -> None:
         self.stop("user")
 
-    def _raise_failure(self, parts: Parts, report: Report) -> None:
+    def _raise_failure(self, parts: Parts, report: Report, stuck: list[str]) -> None:
         for loop in parts.loops:
+            if loop.error is not None:
+                raise loop.error
             if loop.failure is not None:
                 failure = HandlerFailed(
                     f"a device handler raised {type(loop.failure).__name__}: {loop.failure}; "
@@ -224,6 +237,13 @@ class Machine:
                 )
                 failure.report = report
                 raise failure from loop.failure
+        if stuck:
+            failure = HandlerFailed(
+                f"a device handler did not return within {JOIN_SECONDS:g} s after the machine was stopped "
+                f"({', '.join(stuck)}); make it return"
+            )
+            failure.report = report
+            raise failure
 
     def close(self) -> None:
         """Nothing stays open after `run`; a run that is going on is stopped."""
@@ -247,12 +267,6 @@ def _bytes_of(image: str | Path | bytes, name: str | None) -> tuple[bytes, str, 
     return read_image(path), name or str(image), str(path)
 
 
-def _trace_writer(file: IO[str]) -> Observer:
-    import json
-
-    from minihv.report.exitwords import trace_line
-
-    def write(vcpu: int, exit: Exit, info: SiteInfo, left_ns: int, elapsed_ns: int) -> None:
-        file.write(json.dumps(trace_line(vcpu, exit, info, left_ns, elapsed_ns)) + "\n")
-
-    return write
+def _screen_text(parts: Parts) -> list[str]:
+    screen = parts.board.screen.made if parts.board is not None else None
+    return screen.text() if screen is not None else [" " * 80] * 25

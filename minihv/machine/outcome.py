@@ -17,6 +17,7 @@ REASONS: dict[str, tuple[int, str]] = {
     "max-exits": (errors.EXIT_BUDGET_SPENT, "the exits given by --max-exits are used up"),
     "console-closed": (errors.EXIT_VMM_STOPPED, "nobody reads the console any more"),
     "handler-failed": (errors.EXIT_VMM_STOPPED, "a device handler raised"),
+    "vmm-failed": (errors.EXIT_VMM_STOPPED, "minihv itself, or the host under it, failed"),
     "user": (0, "Ctrl-A x"),
     "stopped": (0, "Machine.stop was called"),
     "sigint": (130, "interrupted by SIGINT"),

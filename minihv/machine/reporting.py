@@ -1,6 +1,6 @@
 """Recorded statistics -> Report, after the vCPU threads have ended."""
 
-import platform
+import sys
 from collections.abc import Callable
 
 from minihv.boot.plan import BootPlan
@@ -18,7 +18,7 @@ def make_report(config: MachineConfig, name: str, plan: BootPlan, parts: Parts, 
     assert end is not None
     return Report(
         engine=engine.name,
-        host={**engine.describe(), "python": platform.python_version()},
+        host={**engine.describe(), "python": sys.version.split()[0]},
         guest={
             "name": name,
             "format": plan.format,

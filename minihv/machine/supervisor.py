@@ -19,6 +19,7 @@ FIRST_POLL_NS = 1_000_000
 LAST_POLL_NS = 100_000_000
 """The engine is asked about sleeping CPUs after 1 ms, then ever less often, at last ten times a second."""
 JOIN_SECONDS = 10.0
+HURRIED_JOIN_SECONDS = 1.0
 
 
 class Supervisor:
@@ -35,8 +36,13 @@ class Supervisor:
         self._parts = parts
         self._console = console
         self._timeout = timeout
+        self._clock = parts.clock
         self._ticks = [_Tick(interval, call) for interval, call in ticks]
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        # Nobody may write to the descriptor's number once it is closed. Re-entrant: a signal handler may
+        # stop the machine while its own thread is in `wake`.
+        self._wake_lock = threading.RLock()
+        self._threads: list[threading.Thread] = []
         self.wall_ns = 0
 
     def run(self) -> None:
@@ -44,47 +50,61 @@ class Supervisor:
         parts = self._parts
         parts.stop.listen(self.wake)
         started = time.perf_counter_ns()
-        threads = self._start()
         try:
+            self._start()
             self._watch(started)
         except BaseException:
             parts.stop(outcome("stopped"))
             raise
         finally:
-            for thread in threads:
-                self._join(thread)
-            self.wall_ns = time.perf_counter_ns() - started
-            os.close(self._wake_fd)
-            self._wake_fd = -1
+            try:
+                self._join()
+            finally:
+                self.wall_ns = time.perf_counter_ns() - started
+                with self._wake_lock:
+                    fd, self._wake_fd = self._wake_fd, -1
+                os.close(fd)
+
+    @property
+    def stuck(self) -> list[str]:
+        """Names of vCPU threads that did not end: nothing that they use may be closed."""
+        return [thread.name for thread in self._threads if thread.is_alive()]
 
     def wake(self) -> None:
         """From any thread: look at the stop flag now."""
-        if self._wake_fd >= 0:
-            os.eventfd_write(self._wake_fd, 1)
+        with self._wake_lock:
+            if self._wake_fd >= 0:
+                os.eventfd_write(self._wake_fd, 1)
 
-    def _start(self) -> list[threading.Thread]:
+    def _start(self) -> None:
         engine = self._parts.engine
         assert engine is not None
         loops = self._parts.loops
         groups: Sequence[Sequence[VcpuLoop]] = (
             [[loop] for loop in loops] if engine.traits.parallel else [loops]
         )
-        threads = [
-            threading.Thread(target=run_group, args=(group,), name=f"vcpu{group[0].vcpu.index}", daemon=True)
-            for group in groups
-        ]
-        for thread in threads:
+        for group in groups:
+            name = f"vcpu{group[0].vcpu.index}"
+            thread = threading.Thread(target=run_group, args=(group,), name=name, daemon=True)
             thread.start()
-        return threads
+            self._threads.append(thread)
 
-    def _join(self, thread: threading.Thread) -> None:
-        """A vCPU thread ends at the next exit after a kick; a handler that blocks is given some time."""
+    def _join(self) -> None:
+        """A vCPU thread ends at the next exit after a kick; a handler that blocks is given some time, which
+        whoever interrupts (a second Ctrl-C) cuts short."""
         deadline = time.monotonic() + JOIN_SECONDS
-        while thread.is_alive() and time.monotonic() < deadline:
-            thread.join(0.05)
-            if thread.is_alive():
-                for vcpu in self._parts.vcpus:
+        interrupt: BaseException | None = None
+        while self.stuck and time.monotonic() < deadline:
+            try:
+                for thread in self._threads:
+                    thread.join(0.05)
+                for vcpu in self._parts.vcpus if self.stuck else ():
                     vcpu.kick()
+            except BaseException as error:
+                interrupt = error
+                deadline = min(deadline, time.monotonic() + HURRIED_JOIN_SECONDS)
+        if interrupt is not None:
+            raise interrupt
 
     def _watch(self, started: int) -> None:
         parts, keyboard = self._parts, self._console.input
@@ -102,7 +122,10 @@ class Supervisor:
                 watching = keyboard.wanted
                 (poller.register(keyboard.fd, select.POLLIN) if watching else poller.unregister(keyboard.fd))
             now = time.perf_counter_ns()
+            timer = board.next_deadline()
             wait = min([next_poll, *(t.due for t in self._ticks)]) - now
+            if timer is not None:
+                wait = min(wait, timer - self._clock())
             if deadline is not None:
                 wait = min(wait, deadline - now)
             readable = {fd for fd, _ in poller.poll(max(wait, 0) / 1e6)}
@@ -111,6 +134,8 @@ class Supervisor:
             now = time.perf_counter_ns()
             if deadline is not None and now >= deadline:
                 stop(outcome("timeout"))
+            if timer is not None and self._clock() >= timer:
+                board.tick(self._clock())
             for tick in self._ticks:
                 tick.run(now)
             if now >= next_poll:
@@ -137,17 +162,25 @@ class _Tick:
 
 
 def run_group(loops: Sequence[VcpuLoop]) -> None:
-    """The body of a vCPU thread."""
-    for loop in loops:
-        loop.vcpu.attach_thread()
+    """The body of a vCPU thread. Nothing raises out of it: a thread that died in silence would leave the
+    machine waiting for ever."""
+    attached: list[VcpuLoop] = []
     try:
+        for loop in loops:
+            loop.vcpu.attach_thread()
+            attached.append(loop)
         if len(loops) == 1:
             loops[0].run()
         else:
             _take_turns(loops)
-    finally:
-        for loop in loops:
+    except BaseException as error:
+        loops[len(attached) % len(loops)].fail(error)
+    for loop in attached:
+        try:
             loop.take_final_state()
+        except BaseException as error:
+            loop.fail(error)
+        finally:
             loop.vcpu.detach_thread()
 
 

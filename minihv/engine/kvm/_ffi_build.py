@@ -63,6 +63,9 @@ struct kvm_vcpu_events {
     uint8_t exception_has_payload;
     uint64_t exception_payload;
 };
+struct kvm_translation {
+    uint64_t linear_address, physical_address; uint8_t valid, writeable, usermode, pad[5];
+};
 struct kvm_signal_mask { uint32_t len; uint8_t sigset[8]; };
 struct kvm_run {
     uint8_t request_interrupt_window, immediate_exit, padding1[6];

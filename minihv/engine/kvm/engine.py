@@ -1,6 +1,6 @@
 """The kvm engine behind `minihv.interfaces.Engine`."""
 
-import platform
+import os
 from collections.abc import Mapping
 
 from minihv.engine.kvm import abi
@@ -138,7 +138,7 @@ class KvmEngine:
             "kvm": self.kind,
             "kvm_words": KIND_WORDS[self.kind],
             "cpu": cpu.model or cpu.vendor,
-            "kernel": platform.release(),
+            "kernel": os.uname().release,
         }
 
     def poll(self) -> None:
@@ -179,8 +179,8 @@ class _IrqLine:
 
 def probe(device: str = "/dev/kvm") -> str | None:
     """Why the kvm engine cannot work here, in one sentence; None where it can."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return f"the kvm engine runs x86 guests on x86-64 hosts, this is {platform.machine()}"
+    if os.uname().machine not in ("x86_64", "AMD64"):
+        return f"the kvm engine runs x86 guests on x86-64 hosts, this is {os.uname().machine}"
     from minihv.errors import MinihvError
 
     try:

@@ -110,6 +110,14 @@ class StatePort:
         """struct kvm_regs alone."""
         return self._get(abi.GET_REGS, "struct kvm_regs *")
 
+    def translate(self, linear: int) -> int | None:
+        """The GPA behind a linear address by the vCPU's own page tables (KVM_TRANSLATE), or None."""
+        query = ffi.new("struct kvm_translation *", {"linear_address": linear})
+        if self._kernel.try_ioctl(self._fd, abi.TRANSLATE, query) < 0 or not query.valid:
+            return None
+        gpa: int = query.physical_address
+        return gpa
+
     def load_msrs(self) -> dict[int, int]:
         """All MSRs of the host's list that can be read just now (KVM_GET_MSRS stops at a bad one)."""
         found: dict[int, int] = {}

@@ -31,7 +31,6 @@ from minihv.exits import (
     MsrWrite,
 )
 from minihv.interfaces import ExactSite, Site
-from minihv.x86.paging import translate
 from minihv.x86.state import SEGMENT_NAMES, CpuState, MpState
 
 if TYPE_CHECKING:
@@ -284,10 +283,10 @@ class KvmVcpu:
             write, size, target = "mmio", len(exit.data), exit.gpa
         else:
             return ExactSite(linear - 1 if isinstance(exit, Halt) else linear)  # KVM steps over HLT first
-        before = self._code_before(sregs, linear)
+        before = self._code_before(linear)
         return CodeSite(
             linear,
-            before + self._read_linear(sregs, linear, AFTER),
+            before + self._read_linear(linear, AFTER),
             len(before),
             bits,
             write,
@@ -298,29 +297,29 @@ class KvmVcpu:
             tuple(getattr(sregs, name).base for name in SEGMENT_NAMES),
         )
 
-    def _code_before(self, sregs: Any, linear: int) -> bytes:
+    def _code_before(self, linear: int) -> bytes:
         """Up to BEFORE bytes that end at `linear`; fewer where the page before cannot be read."""
         for size in (BEFORE, linear % 4096):
-            code = self._read_linear(sregs, linear - size, size) if 0 < size <= linear else b""
+            code = self._read_linear(linear - size, size) if 0 < size <= linear else b""
             if len(code) == size:
                 return code
         return b""
 
     def _code(self, rip: int) -> bytes:
         sregs = self.port.load_sregs()
-        return self._read_linear(sregs, (sregs.cs.base + rip) & 0xFFFFFFFFFFFFFFFF, 15)
+        return self._read_linear((sregs.cs.base + rip) & 0xFFFFFFFFFFFFFFFF, 15)
 
-    def _read_linear(self, sregs: Any, linear: int, size: int) -> bytes:
+    def _read_linear(self, linear: int, size: int) -> bytes:
         """Up to `size` bytes at a linear address; fewer where a page is not mapped or not RAM."""
         memory = self._engine.memory
         data = b""
         while len(data) < size:
             at = linear + len(data)
             part = min(size - len(data), 4096 - at % 4096)
-            gpa = translate(memory.read_int, sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer, at, ac=True)
+            gpa = self.port.translate(at)
+            if gpa is None:
+                break
             try:
-                if gpa is None:
-                    break
                 data += memory.read(gpa, part)
             except GuestMemoryError:
                 break

@@ -6,7 +6,7 @@
         { name = "mmio", gpa = 0xb8000, direction = "read", size = 1, count = 1 },
     ]
     uncounted = [...]           like exits, without count: how many there are is chance
-    [run]                       cpus, input, cmdline, modules ([name, text] pairs), memory, timeout (seconds)
+    [run]                       cpus, input, cmdline, modules ([file name, text] pairs), timeout (seconds)
     [outcome]                   reason, status (of the process)
 
 `size` is the width of one element in bytes. A REP that KVM delivers whole counts as one exit.
@@ -39,7 +39,6 @@ class Run:
     input: str = ""
     cmdline: str = ""
     modules: tuple[tuple[str, str], ...] = ()
-    memory: str | None = None
     timeout: float = 60.0
 
 

@@ -6,8 +6,9 @@ import pytest
 from interpreted import Interpreted
 from native_fpu import SCRATCH
 
+from minihv.engine.interpret.decode import Mnemonic
 from minihv.engine.interpret.faults import GuestFault
-from minihv.engine.interpret.table import Table, load_table
+from minihv.engine.interpret.table import PageTable, Table, load_table
 from minihv.x86.registers import (
     CR0_EM,
     CR0_TS,
@@ -174,3 +175,16 @@ def test_string_and_sse_instructions_of_one_name(here: Interpreted) -> None:
     assert cpu.xmm[0] == (1 << 64) - 1
     assert vector_of(here, "a7") is None  # cmpsd
     assert (cpu.r[6], cpu.r[7]) == (0x3008, 0x3108)
+
+
+def test_vector_pages_are_taken_in_on_demand_and_all_at_once() -> None:
+    complete, lazy = PageTable(), PageTable()
+    complete.complete()
+    assert Mnemonic.FADD not in lazy
+    assert len(complete) > len(lazy)
+    assert lazy.get(Mnemonic.MOV) is not None
+    assert Mnemonic.FADD not in lazy
+    assert lazy.get(Mnemonic.ADDPS) is not None
+    assert Mnemonic.FADD in lazy
+    assert lazy.get(Mnemonic.VADDPS) is None
+    assert set(lazy) == set(complete)

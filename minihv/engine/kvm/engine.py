@@ -50,7 +50,7 @@ class KvmEngine:
         self.kernel_lapic = config.irqchip != "none"
         self._vcpus: list[KvmVcpu] = []
         self._vm: Vm | None = None
-        self._stats: list[StatsFd] | None = None
+        self._stats: StatsFd | None = None
         self.kvm = Kvm(device)
         try:
             self.kernel: Kernel = self.kvm.kernel
@@ -123,11 +123,9 @@ class KvmEngine:
         if not self.has_stats:
             return {}
         if self._stats is None:
-            self._stats = []
-            for fd in (self.vm.fd, *(v.fd for v in self._vcpus)):
-                self._stats.append(StatsFd(self.kernel.ioctl(fd, abi.GET_STATS_FD)))
+            self._stats = StatsFd(self.kernel.ioctl(self.vm.fd, abi.GET_STATS_FD))
         total: dict[str, int] = {}
-        for stats in self._stats:
+        for stats in (self._stats, *(vcpu.stats() for vcpu in self._vcpus)):
             for name, value in stats.read().items():
                 total[name] = total.get(name, 0) + value
         return total
@@ -151,9 +149,9 @@ class KvmEngine:
 
     def close(self) -> None:
         """Close vCPUs, VM and /dev/kvm; harmless when done twice."""
-        for stats in self._stats or ():
-            stats.close()
-        self._stats = None
+        if self._stats is not None:
+            self._stats.close()
+            self._stats = None
         for vcpu in self._vcpus:
             vcpu.close()
         self._vcpus.clear()

@@ -73,6 +73,7 @@ class KvmVcpu:
         # Re-entrant: a signal handler may stop the machine while this very thread is in `kick`.
         self._thread_lock = threading.RLock()
         self._old_mask: set[int] = set()
+        self._stats_fd = -1
         self._stats: StatsFd | None = None
         self.port = StatePort(
             self._kernel, fd, engine.msr_list, engine.xsave_size, engine.kernel_lapic, abi.EVENT_SMM
@@ -87,6 +88,7 @@ class KvmVcpu:
         mask = ffi.new("struct kvm_signal_mask *", {"len": 8})
         mask.sigset = list(sum(1 << s - 1 for s in allowed).to_bytes(8, "little"))
         self._kernel.ioctl(self.fd, abi.SET_SIGNAL_MASK, mask)
+        self._open_stats()
         with self._thread_lock:
             self._thread = threading.get_ident()
 
@@ -196,9 +198,22 @@ class KvmVcpu:
         """
         if not self._engine.has_stats:
             return True
+        if self._stats_fd < 0:
+            return False  # its thread has not come to `attach_thread` yet
+        return self.stats().value("blocking") != 0
+
+    def stats(self) -> StatsFd:
+        """The kernel's counters of this vCPU; any thread may read them. Needs `has_stats`."""
         if self._stats is None:
-            self._stats = StatsFd(self._kernel.ioctl(self.fd, abi.GET_STATS_FD))
-        return self._stats.value("blocking") != 0
+            self._open_stats()
+            self._stats = StatsFd(self._stats_fd)
+        return self._stats
+
+    def _open_stats(self) -> None:
+        """While a thread is in KVM_RUN every other ioctl on the vCPU waits for it, for ever where the guest
+        never exits: so its own thread opens the descriptor before the first run."""
+        if self._stats_fd < 0 and self._engine.has_stats:
+            self._stats_fd = self._kernel.ioctl(self.fd, abi.GET_STATS_FD)
 
     def complete(self, data: bytes) -> None:
         answer = self._answer
@@ -336,4 +351,7 @@ class KvmVcpu:
             self._map.close()
         if self._stats is not None:
             self._stats.close()
+        elif self._stats_fd >= 0:
+            os.close(self._stats_fd)
+        self._stats_fd = -1
         os.close(fd)

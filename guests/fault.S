@@ -1,7 +1,7 @@
 /* fault: divides by zero, executes an undefined instruction, breaks rules; catches each and goes on.
  *
- * Look at: the exceptions go through the guest's own table (IDT); with hardware help none of them leaves
- * the guest.
+ * Look at: how the exceptions go through the guest's own table (IDT); with hardware help none of them
+ * leaves the guest.
  */
 #include "guest.h"
 

@@ -1,7 +1,7 @@
 /* mmio: reads and writes device windows 1, 2, 4 and 8 bytes wide, also one that nobody owns.
  *
- * Look at: `mmio` exits by address and width. VGA text memory gives back what was written; the unclaimed
- * window swallows writes, reads as all ones, and is counted as unclaimed.
+ * Look at: `mmio` exits by address and width. VGA text memory gives back what was written (--display text
+ * shows it); the unclaimed window swallows writes, reads as all ones, and is counted as unclaimed.
  */
 #include "guest.h"
 

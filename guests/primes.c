@@ -1,6 +1,6 @@
 /* primes: counts the primes below two million in ring 3, with a sieve and by trial division.
  *
- * Look at: a lot of computing and next to no exits: here the engines differ most in speed.
+ * Look at: how far the engines are apart in speed: a lot of computing, next to no exits.
  */
 #include "print.h"
 

@@ -1,7 +1,7 @@
 /* ring3: goes to user mode and comes back: by INT 0x80, by SYSCALL, and by a forbidden instruction.
  *
- * Look at: ring changes, system calls and the #GP of CLI in ring 3 stay inside the guest; only the
- * output leaves it. And at the ring in which SYSCALL arrives: it must be 0, but under KVM on PVM it is 3.
+ * Look at: what stays inside the guest: ring changes, system calls, the #GP of CLI; only the output leaves
+ * it. And at the ring in which SYSCALL arrives: it must be 0, but under KVM on PVM it is 3.
  */
 #include "guest.h"
 

@@ -1,6 +1,6 @@
 /* spin: never ends, for trying time limits, budgets and Ctrl-C.
  *
- * Look at: interrupts are off and nothing leaves the guest, yet minihv gets the processor back.
+ * Look at: how minihv gets the processor back although interrupts are off and nothing leaves the guest.
  */
 #include "guest.h"
 

@@ -100,8 +100,11 @@ class Vcpu(Protocol):
     index: int
     left_ns: int
     """Host time (`time.perf_counter_ns`) at which the guest was last left: handling time starts here."""
-    instructions: int
-    """Guest instructions executed so far; 0 for ever where the engine does not count."""
+
+    @property
+    def instructions(self) -> int:
+        """Guest instructions executed so far; 0 for ever where the engine does not count."""
+        ...
 
     def attach_thread(self) -> None:
         """Called on the thread that will call `run`, before it does."""
@@ -215,6 +218,25 @@ class EngineConfig(NamedTuple):
     """"kernel": the engine's own controllers where it has any; "split": only its LAPICs; "none"."""
     without: frozenset[str] = frozenset()
     """Controllers to leave out although the engine has them: "pit" only."""
+    clock: Clock | None = None
+    """Guest time in ns, for engines that keep the time-stamp counter themselves."""
+    tsc_hz: int = 1_000_000_000
+
+
+class TurnVcpu(Vcpu, InterruptTarget, Protocol):
+    """A vCPU of an engine whose `traits.parallel` is false: it takes turns, and its interrupt controllers
+    are models that the builder connects."""
+
+    @property
+    def asleep(self) -> bool:
+        """Halted or waiting for its start-up IPI, with nothing to wake it: `run` would do nothing."""
+        ...
+
+    def tsc(self) -> int:
+        """The time-stamp counter as the guest sees it now."""
+        ...
+
+    def kick(self) -> None: ...
 
 
 class Engine(Protocol):

@@ -30,8 +30,23 @@ def _kvm_open(memory: GuestMemory, config: EngineConfig) -> Engine:
     return KvmEngine(memory, config)
 
 
+def _interpret_probe() -> str | None:
+    from importlib.util import find_spec
+
+    if find_spec("iced_x86") is None:
+        return "iced-x86, which decodes for it, is not installed (it has wheels for x86-64 hosts only)"
+    return None
+
+
+def _interpret_open(memory: GuestMemory, config: EngineConfig) -> Engine:
+    from minihv.engine.interpret.engine import InterpretEngine
+
+    return InterpretEngine(memory, config)
+
+
 ENGINES: dict[str, EngineKind] = {
     "kvm": EngineKind(_kvm_probe, _kvm_open),
+    "interpret": EngineKind(_interpret_probe, _interpret_open),
 }
 """In the order in which "auto" tries them."""
 

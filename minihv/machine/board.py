@@ -18,6 +18,7 @@ from minihv.memory import LEGACY_WINDOW_END, LEGACY_WINDOW_START
 if TYPE_CHECKING:
     from minihv.devices.debug import PostPort
     from minihv.devices.i8042 import I8042
+    from minihv.devices.irqchips import IrqChips
     from minihv.devices.vga import VgaText
 
 PORT_SPACE = 1 << 16
@@ -81,6 +82,10 @@ class Wiring(NamedTuple):
     ram_high: int
     """Bytes of RAM below and from 4 GiB on."""
     disk: bytes
+    chips: "IrqChips | None" = None
+    """Models of the interrupt controllers and the PIT, where the engine brings none."""
+    without: frozenset[str] = frozenset()
+    """Controllers to leave out: a user's own device takes their place."""
 
 
 class Fitting(NamedTuple):
@@ -104,6 +109,8 @@ class Board:
         self.screen = parts.screen
         self.post = parts.post
         self.devices: list[Device] = []
+        self.timers: list[Any] = []
+        """What has timers and is no device of its own."""
 
     def attach(self, row: Fitting) -> None:
         """Put one device on its bus. Raises UsageError where its window is taken."""
@@ -123,7 +130,8 @@ class Board:
             tick(now)
 
     def _asked(self, method: str) -> list[Callable[..., Any]]:
-        return [call for device in self.devices if (call := getattr(device, method, None)) is not None]
+        owners = (*self.timers, *self.devices)
+        return [call for owner in owners if (call := getattr(owner, method, None)) is not None]
 
     def close(self) -> None:
         """Close every device once, the later ones first, whatever of them raises."""
@@ -180,7 +188,11 @@ def make_board(kind: str, wiring: Wiring) -> Board:
         for name, space, start, size in ENGINE_WINDOWS
         if name in wiring.provided
     ]
+    if wiring.chips is not None:
+        rows += _chip_rows(wiring, wiring.chips)
     board = Board(parts)
+    if wiring.chips is not None:
+        board.timers.append(wiring.chips)
     for row in rows:
         board.attach(row)
     return board
@@ -253,6 +265,22 @@ def _control_rows(wiring: Wiring) -> list[Fitting]:
         from minihv.devices.bootdisk import BootDisk
 
         rows.append(Fitting("port", BOOT_DISK_PORT, 8, "bootdisk", BootDisk(wiring.disk)))
+    return rows
+
+
+def _chip_rows(wiring: Wiring, chips: "IrqChips") -> list[Fitting]:
+    """PIC, PIT and IOAPIC models; the LAPICs sit inside their vCPUs."""
+    from minihv.devices.port61 import SystemControlB
+
+    rows = [
+        Fitting("port", 0x20, 2, "pic", chips.pic.master),
+        Fitting("port", 0xA0, 2, "pic2", chips.pic.slave),
+        Fitting("port", 0x4D0, 2, "elcr", chips.pic.elcr),
+        Fitting("mmio", IOAPIC_GPA, 0x1000, "ioapic", chips.ioapic),
+    ]
+    if "pit" not in wiring.without:
+        control = SystemControlB(wiring.clock, chips.pit.timer2_output, chips.pit.set_timer2_gate)
+        rows += [Fitting("port", 0x40, 4, "pit", chips.pit), Fitting("port", 0x61, 1, "port61", control)]
     return rows
 
 

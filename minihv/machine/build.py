@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import count
+from typing import TYPE_CHECKING, cast
 
 from minihv.boot.plan import BoardFacts, BootPlan, Chunk
 from minihv.engine.select import open_engine
 from minihv.errors import UsageError
 from minihv.host.ram import HostRam
-from minihv.interfaces import ByteSink, ByteSource, Clock, Engine, EngineConfig, IrqLine, Vcpu
+from minihv.interfaces import ByteSink, ByteSource, Engine, EngineConfig, IrqLine, TurnVcpu, Vcpu
 from minihv.machine.board import (
     RESERVED_WINDOWS,
     TEST_WINDOW,
@@ -21,11 +22,13 @@ from minihv.machine.board import (
     platform_facts,
     replaced_controllers,
 )
+from minihv.machine.clock import TSC_HZ, InstructionClock, RealClock
 from minihv.machine.config import MachineConfig
 from minihv.machine.idle import IdleRounds
 from minihv.machine.loop import Observer, VcpuLoop
 from minihv.machine.outcome import outcome
 from minihv.machine.stop import Stop
+from minihv.machine.turns import Turns
 from minihv.memory import (
     LEGACY_WINDOW_END,
     LEGACY_WINDOW_START,
@@ -35,17 +38,28 @@ from minihv.memory import (
     ram_layout,
 )
 
+if TYPE_CHECKING:
+    from minihv.devices.irqchips import IrqChips
+
 
 class Parts:
     """A built machine. `close` gives back everything, in the reverse order of building."""
 
-    def __init__(self, memory: GuestMemory, stores: list[HostRam], stop: Stop, idle: IdleRounds) -> None:
+    def __init__(
+        self,
+        memory: GuestMemory,
+        stores: list[HostRam],
+        stop: Stop,
+        idle: IdleRounds,
+        clock: RealClock | InstructionClock,
+    ) -> None:
         self.memory = memory
         self.stores = stores
         self.stop = stop
         self.idle = idle
         self.engine: Engine | None = None
-        self.clock: Clock = time.monotonic_ns
+        self.clock = clock
+        self.turns: Turns | None = None
         self.passed_over: list[str] = []
         self.vcpus: list[Vcpu] = []
         self.loops: list[VcpuLoop] = []
@@ -79,22 +93,44 @@ def build(
 ) -> Parts:
     """Everything but running. What it opened is closed again where it raises; the fittings are not."""
     memory, stores = _make_memory(config, plan)
-    parts = Parts(memory, stores, Stop(), IdleRounds(config.cpus))
+    clock = InstructionClock() if config.clock == "instructions" else RealClock()
+    parts = Parts(memory, stores, Stop(), IdleRounds(config.cpus), clock)
     try:
         for chunk in plan.chunks + _bios_tables(config, plan):
             memory.write(chunk.gpa, chunk.data)
-        engine_config = EngineConfig(config.cpus, config.irqchip, replaced_controllers(fittings))
+        engine_config = EngineConfig(
+            config.cpus, config.irqchip, replaced_controllers(fittings), parts.clock, TSC_HZ
+        )
         parts.engine, parts.passed_over = open_engine(config.engine, memory, engine_config)
         parts.vcpus = [parts.engine.create_vcpu(index) for index in range(config.cpus)]
+        _check_clock(config, parts)
         parts.vcpus[0].set_state(plan.state)
         parts.board = _make_board(config, plan, parts, console, console_input, fittings)
         parts.loops = _make_loops(config, parts, parts.board, observe)
+        if not parts.engine.traits.parallel:
+            for loop in parts.loops:
+                loop.takes_turns = True
+            parts.turns = Turns(parts.loops, parts.board, parts.clock, parts.stop)
         for vcpu in parts.vcpus:
             parts.stop.listen(vcpu.kick)
     except BaseException:
         parts.close()
         raise
     return parts
+
+
+def _check_clock(config: MachineConfig, parts: Parts) -> None:
+    """Counted time needs an engine that counts. Raises UsageError."""
+    engine, clock = parts.engine, parts.clock
+    assert engine is not None
+    if isinstance(clock, InstructionClock):
+        if not engine.traits.counts_instructions:
+            raise UsageError(
+                f"expected an engine that counts instructions for --clock instructions, found {engine.name}; "
+                "use --engine interpret"
+            )
+        vcpus = parts.vcpus
+        clock.executed = lambda: sum(vcpu.instructions for vcpu in vcpus)
 
 
 def _bios_tables(config: MachineConfig, plan: BootPlan) -> tuple[Chunk, ...]:
@@ -139,8 +175,11 @@ def _make_board(
     engine = parts.engine
     assert engine is not None
     provided = engine.traits.provides
+    chips = _software_chips(config, parts)
 
     def line(gsi: int) -> IrqLine:
+        if chips is not None:
+            return chips.line(gsi)
         return engine.irq_line(gsi) if "pic" in provided or "ioapic" in provided else _unconnected
 
     wiring = Wiring(
@@ -155,12 +194,29 @@ def _make_board(
         ram_low=min(config.memory, RAM_HOLE_START),
         ram_high=max(config.memory - RAM_HOLE_START, 0),
         disk=plan.disk,
+        chips=chips,
+        without=replaced_controllers(fittings),
     )
     board = make_board(config.board, wiring)
     for fitting in fittings:
         _refuse_memory(fitting, parts.memory)
         board.attach(fitting)
     return board
+
+
+def _software_chips(config: MachineConfig, parts: Parts) -> "IrqChips | None":
+    """PIC, PIT, IOAPIC and LAPICs as models, for vCPUs that have no others."""
+    engine = parts.engine
+    assert engine is not None
+    if engine.traits.parallel:
+        return None
+    from minihv.devices.irqchips import IrqChips
+
+    chips = IrqChips(config.cpus, parts.clock, TSC_HZ)
+    for index, vcpu in enumerate(parts.vcpus):
+        turn_vcpu = cast("TurnVcpu", vcpu)
+        chips.connect(index, turn_vcpu, turn_vcpu.tsc)
+    return chips
 
 
 def _refuse_memory(fitting: Fitting, memory: GuestMemory) -> None:

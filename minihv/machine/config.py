@@ -12,6 +12,7 @@ MAX_CPUS = 255
 ENGINES = ("auto", "kvm", "interpret")
 BOARDS = ("default", "testdev")
 IRQCHIPS = ("kernel", "split", "none")
+CLOCKS = ("real", "instructions")
 DISPLAYS = ("none", "text", "live")
 SERIAL_FORMS = "stdio, null, buffer or file:PATH"
 
@@ -49,6 +50,7 @@ class _Fields(NamedTuple):
     timeout: float | None = None
     max_exits: int | None = None
     trace: str | None = None
+    clock: str = "real"
 
 
 class MachineConfig(_Fields):
@@ -76,6 +78,7 @@ class MachineConfig(_Fields):
         _choice("engine", self.engine, ENGINES)
         _choice("board", self.board, BOARDS)
         _choice("irqchip", self.irqchip, IRQCHIPS)
+        _choice("clock", self.clock, CLOCKS)
         _choice("display", self.display, DISPLAYS)
         if not MIN_MEMORY <= self.memory <= MAX_MEMORY or self.memory % 4096:
             raise UsageError(

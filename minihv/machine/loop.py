@@ -88,6 +88,10 @@ class VcpuLoop:
         self.error: BaseException | None = None
         """What anything else raised on this vCPU's thread: the engine, the trace file."""
         self.final_state: CpuState | None = None
+        self.takes_turns = False
+        """Somebody else looks after sleeping vCPUs: see `minihv.machine.turns`."""
+        self.wakeable = False
+        """The last HLT was with interrupts on."""
         self._stop = stop
         self._idle = idle
         self._take_exit = take_exit
@@ -222,6 +226,11 @@ class VcpuLoop:
         """The machine has an outcome."""
         return self._stop.outcome is not None
 
+    @property
+    def asleep(self) -> bool:
+        """For vCPUs that take turns: nothing to do until an interrupt comes."""
+        return bool(getattr(self.vcpu, "asleep", False))
+
     def take_final_state(self) -> None:
         """On the vCPU's thread, after the last `run`: keep the state where somebody will ask for it."""
         end = self._stop.outcome
@@ -245,7 +254,8 @@ class VcpuLoop:
 
     def _not_the_guest(self, exit: Exit) -> None:
         if isinstance(exit, Idle):
-            if self._idle.report(self.vcpu.index):
+            self.wakeable = False
+            if not self.takes_turns and self._idle.report(self.vcpu.index):
                 self._stop(outcome("halted"))
         elif isinstance(exit, Interrupted):
             self.stats.kicks += 1
@@ -257,7 +267,8 @@ class VcpuLoop:
     # What ends a machine
 
     def _halt(self, exit: Halt) -> None:
-        if self._idle.park(self.vcpu.index):
+        self.wakeable = exit.wakeable
+        if not self.takes_turns and self._idle.park(self.vcpu.index):
             self._stop(outcome("halted"))
 
     def _shutdown(self, exit: Shutdown) -> None:

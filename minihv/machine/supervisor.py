@@ -14,6 +14,7 @@ from minihv.machine.build import Parts
 from minihv.machine.console import Console
 from minihv.machine.loop import VcpuLoop
 from minihv.machine.outcome import outcome
+from minihv.machine.turns import Turns
 
 FIRST_POLL_NS = 1_000_000
 LAST_POLL_NS = 100_000_000
@@ -85,7 +86,9 @@ class Supervisor:
         )
         for group in groups:
             name = f"vcpu{group[0].vcpu.index}"
-            thread = threading.Thread(target=run_group, args=(group,), name=name, daemon=True)
+            thread = threading.Thread(
+                target=run_group, args=(group, self._parts.turns), name=name, daemon=True
+            )
             thread.start()
             self._threads.append(thread)
 
@@ -122,7 +125,7 @@ class Supervisor:
                 watching = keyboard.wanted
                 (poller.register(keyboard.fd, select.POLLIN) if watching else poller.unregister(keyboard.fd))
             now = time.perf_counter_ns()
-            timer = board.next_deadline()
+            timer = None if parts.turns is not None else board.next_deadline()
             wait = min([next_poll, *(t.due for t in self._ticks)]) - now
             if timer is not None:
                 wait = min(wait, timer - self._clock())
@@ -131,6 +134,8 @@ class Supervisor:
             readable = {fd for fd, _ in poller.poll(max(wait, 0) / 1e6)}
             if keyboard is not None and (keyboard.fd in readable or keyboard.waiting):
                 keyboard.pump(keyboard.fd in readable, board.serial.receive)
+                if parts.turns is not None:
+                    parts.turns.wake()
             now = time.perf_counter_ns()
             if deadline is not None and now >= deadline:
                 stop(outcome("timeout"))
@@ -161,7 +166,7 @@ class _Tick:
             self.due = now + self._interval
 
 
-def run_group(loops: Sequence[VcpuLoop]) -> None:
+def run_group(loops: Sequence[VcpuLoop], turns: Turns | None) -> None:
     """The body of a vCPU thread. Nothing raises out of it: a thread that died in silence would leave the
     machine waiting for ever."""
     attached: list[VcpuLoop] = []
@@ -169,10 +174,10 @@ def run_group(loops: Sequence[VcpuLoop]) -> None:
         for loop in loops:
             loop.vcpu.attach_thread()
             attached.append(loop)
-        if len(loops) == 1:
+        if turns is None:
             loops[0].run()
         else:
-            _take_turns(loops)
+            turns.run()
     except BaseException as error:
         loops[len(attached) % len(loops)].fail(error)
     for loop in attached:
@@ -182,12 +187,3 @@ def run_group(loops: Sequence[VcpuLoop]) -> None:
             loop.fail(error)
         finally:
             loop.vcpu.detach_thread()
-
-
-TURN_INSTRUCTIONS = 20_000
-
-
-def _take_turns(loops: Sequence[VcpuLoop]) -> None:
-    while not loops[0].stopped:
-        for loop in loops:
-            loop.run(TURN_INSTRUCTIONS)

@@ -10,8 +10,6 @@ from minihv.errors import EngineUnavailable
 from minihv.interfaces import Clock, EngineConfig, EngineTraits, IrqLine
 from minihv.memory import GuestMemory
 
-DEFAULT_TSC_HZ = 1_000_000_000
-
 
 class InterpretEngine:
     """Executes guests in Python.
@@ -30,16 +28,17 @@ class InterpretEngine:
         config: EngineConfig | None = None,
         *,
         clock: Clock | None = None,
-        tsc_hz: int = DEFAULT_TSC_HZ,
+        tsc_hz: int | None = None,
         vendor: str | None = None,
     ) -> None:
         self.memory = memory
         self.physical = Physical(memory)
         self.vendor = vendor or host_vendor()
         self.vcpus: list[InterpretVcpu] = []
-        self._cpus = config.cpus if config is not None else 1
-        self._clock = clock
-        self._tsc_hz = tsc_hz
+        config = config or EngineConfig()
+        self._cpus = config.cpus
+        self._clock = clock or config.clock
+        self._tsc_hz = tsc_hz or config.tsc_hz
         self._table: Table = load_table()
 
     def create_vcpu(self, index: int) -> InterpretVcpu:

@@ -1,0 +1,70 @@
+"""vCPUs of a software engine, one after the other on one thread, with the timers between them."""
+
+import threading
+from collections.abc import Sequence
+
+from minihv.machine.board import Board
+from minihv.machine.clock import InstructionClock, RealClock
+from minihv.machine.loop import VcpuLoop
+from minihv.machine.outcome import outcome
+from minihv.machine.stop import Stop
+
+TURN = 2000
+"""Instructions of one turn: about 2 ms of a Python interpreter, so timers come no later than that."""
+LONGEST_SLEEP_NS = 50_000_000
+"""While everybody sleeps, timers are looked at this often: input may have set one."""
+
+
+class Turns:
+    """Runs `loops` in turn until the machine stops."""
+
+    def __init__(
+        self, loops: Sequence[VcpuLoop], board: Board, clock: RealClock | InstructionClock, stop: Stop
+    ) -> None:
+        self._loops = loops
+        self._board = board
+        self._clock = clock
+        self._stop = stop
+        self._woken = threading.Event()
+        stop.listen(self.wake)
+
+    def wake(self) -> None:
+        """From any thread: something happened that may wake a sleeping vCPU, or the machine stops."""
+        self._woken.set()
+
+    def run(self) -> None:
+        """Until the machine has an outcome."""
+        while self._stop.outcome is None:
+            if not self._a_round():
+                self._sleep()
+
+    def _a_round(self) -> bool:
+        """One turn for every vCPU that is awake. False when none was."""
+        anybody = False
+        for loop in self._loops:
+            self._tick()
+            if not loop.asleep:
+                anybody = True
+                loop.run(self._budget())
+        return anybody
+
+    def _tick(self) -> None:
+        due = self._board.next_deadline()
+        if due is not None and due <= (now := self._clock()):
+            self._board.tick(now)
+
+    def _budget(self) -> int:
+        """With counted time a turn ends exactly where a timer falls due."""
+        if isinstance(self._clock, InstructionClock) and (due := self._board.next_deadline()) is not None:
+            return min(TURN, self._clock.instructions(due))
+        return TURN
+
+    def _sleep(self) -> None:
+        """Nobody is awake: until the next timer, or until somebody calls `wake`; or for ever."""
+        due = self._board.next_deadline()
+        if due is None and not any(loop.wakeable for loop in self._loops):
+            self._stop(outcome("halted"))
+            return
+        wait = LONGEST_SLEEP_NS if due is None else min(self._clock.until(due), LONGEST_SLEEP_NS)
+        if wait and self._woken.wait(wait / 1e9):
+            self._woken.clear()

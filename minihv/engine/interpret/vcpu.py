@@ -98,10 +98,12 @@ class InterpretVcpu:
 
     def deliver_init(self) -> None:
         self._init = True
+        self._sipi = None  # one that came before is void; one that comes after starts the processor
         self.cpu.attention = True
 
     def deliver_sipi(self, vector: int) -> None:
-        self._sipi = vector & 0xFF
+        if self.cpu.wait_sipi or self._init:  # elsewhere it is ignored (SDM Vol. 3A, 9.4.4)
+            self._sipi = vector & 0xFF
         self.cpu.attention = True
 
     def deliver_nmi(self) -> None:
@@ -284,6 +286,8 @@ class InterpretVcpu:
         cpu.asked = 0
         cpu.trap = 0
         cpu.skip_trap = False
+        if fault.at is not None:
+            cpu.rip = fault.at
         try:
             if isinstance(fault, DebugFault):
                 debug.report(cpu, fault.dr6)
@@ -309,7 +313,6 @@ class InterpretVcpu:
         if self._init:
             self._init = False
             interrupts.take_init(cpu)
-            self._sipi = None
         if cpu.wait_sipi:
             if self._sipi is None:
                 cpu.attention = True

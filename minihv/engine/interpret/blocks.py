@@ -105,9 +105,7 @@ class Blocks:
                     break
                 if ops:
                     break
-                self._refuse(
-                    reader.last_error == DecoderError.NO_MORE_BYTES or reader.position - used > MAX_LENGTH
-                )
+                self._refuse(reader.position)
             site = Site(cpu, insn, mode, ips[-1])
             builder: Builder | None = table.get(insn.mnemonic)
             ops.append(builder(site) if builder is not None else site.undefined())
@@ -117,9 +115,9 @@ class Blocks:
                 break
         return ops, ips, used
 
-    def _refuse(self, too_long: bool) -> None:
-        """The first instruction is none: #GP if it is too long, else #UD."""
-        raise protection() if too_long else GuestFault(VECTOR_UD)
+    def _refuse(self, consumed: int) -> None:
+        """The first instruction is none: #GP where the decoder ran out of the 15 bytes, else #UD."""
+        raise protection() if consumed >= MAX_LENGTH else GuestFault(VECTOR_UD)
 
     def _build_across(self, lin: int, gpa: int, code: bytes, key: tuple[object, ...]) -> Block:
         """One instruction whose bytes go on in the next page (or beyond the CS limit)."""
@@ -143,8 +141,9 @@ class Blocks:
         reader = decoder(mode.bits, code + tail, cpu.rip, self.amd)
         insn = reader.decode()
         if insn.is_invalid:
-            short = reader.last_error == DecoderError.NO_MORE_BYTES
-            self._refuse(short)
+            if reader.last_error == DecoderError.NO_MORE_BYTES:
+                raise protection()  # the CS limit ends it
+            self._refuse(reader.position)
         site = Site(cpu, insn, mode, cpu.rip)
         builder = self.table.get(insn.mnemonic)
         op = builder(site) if builder is not None else site.undefined()

@@ -245,7 +245,7 @@ def int1(s: Site) -> Op:
     s.ends_block()
 
     def op() -> None:
-        interrupts.deliver(cpu, 1, interrupts.EXTERNAL, None)
+        interrupts.deliver_once(cpu, 1, interrupts.EXTERNAL, None)
         cpu.skip_trap = True
 
     return op

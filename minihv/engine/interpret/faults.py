@@ -7,7 +7,8 @@ from minihv.x86.registers import VECTOR_GP, VECTOR_PF, VECTOR_SS, VECTOR_UD
 class GuestFault(Exception):
     """An exception of the guest's (SDM Vol. 3A, 6.15), raised by an op, delivered by the run loop.
 
-    `error` is the error code, None for vectors without one. `cr2` is set for #PF.
+    `error` is the error code, None for vectors without one. `cr2` is set for #PF. `at` is the RIP to
+    report where it is not the instruction's own: a task switch faulted in the context of the new task.
     """
 
     def __init__(self, vector: int, error: int | None = None, cr2: int | None = None) -> None:
@@ -15,6 +16,7 @@ class GuestFault(Exception):
         self.vector = vector
         self.error = error
         self.cr2 = cr2
+        self.at: int | None = None
 
 
 class DebugFault(GuestFault):

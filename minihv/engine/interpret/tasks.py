@@ -150,6 +150,9 @@ def _enter(cpu: Cpu, image: _Image, wide: bool, nested: bool, ext: int) -> None:
     cpu.keep_rf = True
     try:
         _load_segments(cpu, image, ext)
+    except GuestFault as fault:
+        fault.at = cpu.rip
+        raise
     finally:
         cpu.mode_changed()
 
@@ -188,5 +191,9 @@ def _push_error(cpu: Cpu, error: int, wide: bool) -> None:
     from minihv.engine.interpret.interrupts import current_stack
 
     stack = current_stack(cpu, 0)
-    stack.push(error, 4 if wide else 2)
+    try:
+        stack.push(error, 4 if wide else 2)
+    except GuestFault as fault:
+        fault.at = cpu.rip
+        raise
     cpu.r[4] = stack.sp

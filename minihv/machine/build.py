@@ -91,7 +91,23 @@ def build(
     fittings: Sequence[Fitting] = (),
     observe: Observer | None = None,
 ) -> Parts:
-    """Everything but running. What it opened is closed again where it raises; the fittings are not."""
+    """Everything but running. What it opened is closed again where it raises, the fittings included."""
+    with ExitStack() as stack:
+        for device in {id(f.device): f.device for f in fittings}.values():
+            stack.callback(device.close)
+        parts = _build(config, plan, console, console_input, fittings, observe)
+        stack.pop_all()  # from now on the board closes them
+    return parts
+
+
+def _build(
+    config: MachineConfig,
+    plan: BootPlan,
+    console: ByteSink,
+    console_input: ByteSource | None,
+    fittings: Sequence[Fitting],
+    observe: Observer | None,
+) -> Parts:
     memory, stores = _make_memory(config, plan)
     clock = InstructionClock() if config.clock == "instructions" else RealClock()
     parts = Parts(memory, stores, Stop(), IdleRounds(config.cpus), clock)

@@ -157,7 +157,7 @@ class Machine:
             observe = self._open_trace(stack)
             parts = build(self.config, plan, console.sink, console.source, self._fittings, observe)
             close_parts = stack.enter_context(ExitStack())
-            close_parts.callback(parts.close)
+            close_parts.callback(_close, parts)
             stack.enter_context(console)
             self._parts = parts
             supervisor = Supervisor(parts, console, self.config.timeout, self._ticks)
@@ -265,6 +265,15 @@ def _bytes_of(image: str | Path | bytes, name: str | None) -> tuple[bytes, str, 
         return image, name or "image", name or "image"
     path = image if isinstance(image, Path) else find_image(image)
     return read_image(path), name or str(image), str(path)
+
+
+def _close(parts: Parts) -> None:
+    try:
+        parts.close()
+    except Exception as error:  # all of it is closed; only a device of the caller's can have raised
+        raise HandlerFailed(
+            f"a device raised {type(error).__name__} when it was closed: {error}; the run was over"
+        ) from error
 
 
 def _screen_text(parts: Parts) -> list[str]:

@@ -148,7 +148,8 @@ class CodeSite(NamedTuple):
         for memory in InstructionInfoFactory().info(instruction).used_memory():
             if memory.access not in writes:
                 continue
-            size = MemorySizeExt.size(memory.memory_size)
+            # Of a repeated instruction the whole size is not known, that of an element is.
+            size = MemorySizeExt.size(memory.memory_size) or MemorySizeExt.size(instruction.memory_size)
             # KVM hands on at most 8 bytes at a time, and cuts at page boundaries.
             fits_size = size == self.size or size > 8
             offset = self.target - self._effective_address(memory)

@@ -110,7 +110,7 @@ def test_an_overlap_is_refused_with_both_names(start: int, size: int) -> None:
 
 @pytest.mark.parametrize(("start", "size"), [(-1, 2), (0, 0), (0, -1), (0xFFFF, 2), (0x10000, 1)])
 def test_a_window_outside_the_space_is_refused(start: int, size: int) -> None:
-    with pytest.raises(UsageError, match="does not fit into 0..0xffff"):
+    with pytest.raises(UsageError, match=r"does not fit into 0\.\.0xffff"):
         ports().attach(start, size, "odd", Recorder())
 
 

@@ -1,5 +1,7 @@
 """Guest-physical memory as the VMM sees it: bounds, holes, ROM, and who may not overlap."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,7 +45,17 @@ def test_the_vmm_may_write_rom_and_only_ram_counts() -> None:
 
 @pytest.mark.parametrize(
     ("gpa", "size"),
-    [(0x1000, 1), (0xFFF, 2), (0x1FFF, 2), (0x3000, 1), (-1, 1), (0, -1), (1 << 60, 8), (0, 1 << 60), (-4, 8)],
+    [
+        (0x1000, 1),
+        (0xFFF, 2),
+        (0x1FFF, 2),
+        (0x3000, 1),
+        (-1, 1),
+        (0, -1),
+        (1 << 60, 8),
+        (0, 1 << 60),
+        (-4, 8),
+    ],
 )
 def test_what_is_not_there_raises_with_the_range(gpa: int, size: int) -> None:
     with pytest.raises(GuestMemoryError) as caught:
@@ -101,11 +113,11 @@ def test_a_hole_that_covers_everything_leaves_nothing() -> None:
 )
 def test_the_layout_keeps_offsets_and_avoids_holes(size: int, holes: list[tuple[int, int]]) -> None:
     pieces = sorted(ram_layout(size, holes))
-    for (gpa, _, length), (next_gpa, _, _) in zip(pieces, pieces[1:], strict=False):
+    for (gpa, _, length), (next_gpa, _, _) in pairwise(pieces):
         assert gpa + length <= next_gpa
     for gpa, offset, length in pieces:
         assert length > 0
-        assert 0 <= offset
+        assert offset >= 0
         assert offset + length <= size
         above = RAM_HOLE_END - RAM_HOLE_START if gpa >= RAM_HOLE_END else 0
         assert gpa == offset + above  # what a hole hides is not moved elsewhere

@@ -81,7 +81,9 @@ def test_the_same_exit_of_several_vcpus_is_one_row_with_its_sites_added_up() -> 
 
 
 def test_port_0_and_no_port_are_told_apart() -> None:
-    merged = merge_counters([counter(SiteInfo("io", "out", 0, 1), 1), counter(SiteInfo("io", "out", None, 1), 1)])
+    merged = merge_counters(
+        [counter(SiteInfo("io", "out", 0, 1), 1), counter(SiteInfo("io", "out", None, 1), 1)]
+    )
     assert len(merged) == 2
 
 

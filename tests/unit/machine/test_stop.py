@@ -13,7 +13,6 @@ def test_the_first_reason_wins_and_listeners_hear_once() -> None:
     stop = Stop()
     stop.listen(lambda: heard.append("a"))
     stop.listen(lambda: heard.append("b"))
-    assert stop.outcome is None
     stop(outcome("timeout"))
     stop(outcome("exit", 5))
     assert stop.outcome == outcome("timeout")

@@ -60,7 +60,8 @@ def test_the_json_form_has_every_documented_key_and_nothing_unserialisable() -> 
     assert row["detail"] == "out 0x3f8 byte serial.THR"
     assert (row["name"], row["address"], row["size"], row["count"]) == ("io", 0x3F8, 1, 11)
     assert row["time_ns"] == {
-        "sum": 5000, "min": 8, "max": 900, "p50": 15, "p99": 511, "histogram": [0, 0, 0, 0, 10, 0, 0, 0, 0, 1],
+        "sum": 5000, "min": 8, "max": 900, "p50": 15, "p99": 511,
+        "histogram": [0, 0, 0, 0, 10, 0, 0, 0, 0, 1],
     }  # fmt: skip
     assert row["sites"] == [{"address": 0x100012, "symbol": "putc+0x7", "count": 11, "sum_ns": 4000}]
 

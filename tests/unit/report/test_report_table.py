@@ -39,7 +39,9 @@ def test_long_lists_are_cut_and_say_so() -> None:
     sites = tuple(SiteReport(n, "", 100 - n, 5) for n in range(TOP_SITES + 5))
     exits = [exit_report(address=n) for n in range(TOP_DETAILS + 3)]
     counters = {f"c{n}": n for n in range(TOP_COUNTERS + 3)}
-    text = stats_table(report(*exits, exit_report(address=0x999, sites=sites))._replace(kernel_counters=counters))
+    text = stats_table(
+        report(*exits, exit_report(address=0x999, sites=sites))._replace(kernel_counters=counters)
+    )
     assert "(+4 more; --stats-json has them all)" in text
     assert "(+5 more sites)" in text
     assert "(+2 more; --stats-json has them all)" in text  # c0 is zero and not shown at all
@@ -53,4 +55,6 @@ def test_sites_name_the_exit_and_the_symbol() -> None:
 
 
 def test_time_shares_of_each_vcpu() -> None:
-    assert "vCPU 0: 12 exits, guest and kernel 0.00 ms (70.00%), VMM 0.00 ms (30.00%)" in stats_table(report())
+    assert "vCPU 0: 12 exits, guest and kernel 0.00 ms (70.00%), VMM 0.00 ms (30.00%)" in stats_table(
+        report()
+    )

@@ -85,6 +85,8 @@ class Number(click.ParamType[int]):
 @click.option("--max-exits", type=int, metavar="N", help="End the machine after this many VM exits.")
 @click.option("--stats", is_flag=True, help="Print the table of VM exits at the end.")
 @click.option("--stats-json", metavar="FILE", help="Write the report as one JSON object; - is stdout.")
+@click.option("--clock", type=click.Choice(limits.CLOCKS), default="real", show_default=True,
+              help="Guest time: the host's, or counted instructions (then a run is deterministic).")  # fmt: skip
 @click.option("--trace", metavar="FILE", help="Write every exit as one line of JSON.")
 def command(
     guest: str | None, kernel: str | None, stats: bool, stats_json: str | None, **options: Any

@@ -1,7 +1,7 @@
 """What guests/NAME.toml says a guest does, read into values.
 
     console = "exact text"      or  console_pattern = 'regular expression for all of it'
-    exits = [                   every io and mmio exit under kvm with the kernel's interrupt controllers
+    exits = [                   every io and mmio exit, those at PIC and PIT left out
         { name = "io", port = 0x3f8, direction = "out", size = 1, count = 22 },
         { name = "mmio", gpa = 0xb8000, direction = "read", size = 1, count = 1 },
     ]

@@ -15,11 +15,11 @@ _HIT_BITS = 0xF
 
 
 def report(cpu: Cpu, bits: int) -> None:
-    """Set DR6 for a debug exception that is about to be delivered; clears DR7.GD (18.2.4)."""
-    dr6 = cpu.dr[4]
-    if bits & _HIT_BITS:
-        dr6 &= ~_HIT_BITS
-    cpu.dr[4] = dr6 | bits
+    """Set DR6 for a debug exception that is about to be delivered; clears DR7.GD (18.2.4).
+
+    B0-B3 are those of this exception; the other bits only get set, software clears them (18.2.3).
+    """
+    cpu.dr[4] = cpu.dr[4] & ~_HIT_BITS | bits
     if cpu.dr[5] & DR7_GD:
         cpu.dr[5] &= ~DR7_GD
 

@@ -25,6 +25,7 @@ from minihv.engine.interpret.site import Op, Site
 from minihv.engine.interpret.table import Builder, Table
 from minihv.x86.registers import (
     CR0_PE,
+    DR6_BS,
     EFER_SCE,
     MSR_CSTAR,
     MSR_LSTAR,
@@ -402,6 +403,8 @@ def iret(size: int) -> Builder:
         s.ends_block()
 
         def op() -> None:
+            cpu.nmi_masked = False  # even if it faults (SDM Vol. 3A, 6.7.1)
+            cpu.attention = True
             if not cpu.cr0 & CR0_PE:
                 _iret_real(cpu, size, peek, move)
             elif cpu.flags & RFLAGS_VM:
@@ -415,8 +418,6 @@ def iret(size: int) -> Builder:
                 tasks.switch(cpu, back, tasks.IRET)
             else:
                 _iret_protected(cpu, s, size, peek, move)
-            cpu.nmi_masked = False
-            cpu.attention = True
             cpu.keep_rf = True
 
         return op
@@ -506,6 +507,15 @@ def _flat(cpu: Cpu, code: int, stack: int, cpl: int, code_access: int) -> None:
     cpu.cpl = cpl
 
 
+def _trap_by_new_flags(cpu: Cpu) -> None:
+    """SYSCALL and SYSRET trap if TF is set *after* them, so that FMASK can keep the kernel from #DB and
+    SYSRET gives the trap of the SYSCALL that lost it."""
+    cpu.skip_trap = True
+    if cpu.flags & RFLAGS_TF:
+        cpu.trap |= DR6_BS
+        cpu.attention = True
+
+
 def syscall(s: Site) -> Op:
     """SYSCALL; outside 64-bit mode AMD only (compatibility mode by CSTAR, legacy mode by STAR)."""
     cpu, r = s.cpu, s.cpu.r
@@ -531,6 +541,7 @@ def syscall(s: Site) -> Op:
             _flat(cpu, selector, selector + 8, 0, _CODE32)
             cpu.rip = star & M32
             cpu.set_rflags(cpu.get_rflags() & ~(RFLAGS_IF | RFLAGS_RF | RFLAGS_VM))
+        _trap_by_new_flags(cpu)
         cpu.mode_changed()
 
     return op
@@ -572,6 +583,7 @@ def sysret(s: Site) -> Op:
             cpu.set_rflags(r[11] & ~keep)
         else:
             cpu.set_rflags(cpu.get_rflags() | RFLAGS_IF)
+        _trap_by_new_flags(cpu)
         cpu.mode_changed()
 
     return op

@@ -110,6 +110,15 @@ class InterpretVcpu:
         self._nmi = True
         self.cpu.attention = True
 
+    def finish(self) -> Exit | None:
+        """Complete the instruction of the last exit; another exit where it needs one for that."""
+        if not self._replay:
+            return None
+        try:
+            return self._finish_replay()
+        finally:
+            self.left_ns = time.perf_counter_ns()
+
     def get_state(self) -> CpuState:
         """The whole architectural state. An output or answered exit is completed first."""
         if self._replay:
@@ -329,6 +338,8 @@ class InterpretVcpu:
         shadow_ss, shadow_sti = cpu.shadow_mov_ss, cpu.shadow_sti
         cpu.shadow_sti = cpu.shadow_mov_ss = False
         shadow = shadow_ss or shadow_sti
+        if shadow_ss:
+            cpu.trap &= ~DR6_BS  # no single-step trap after MOV SS; a data breakpoint waits (18.3.1.4)
         try:
             if cpu.trap and not shadow_ss:
                 cpu.halted = False  # HLT under TF: the trap wakes it
@@ -391,15 +402,15 @@ class InterpretVcpu:
                 raise DebugFault(hit)
         return self._execute_single()
 
-    def _finish_replay(self) -> None:
+    def _finish_replay(self) -> Exit | None:
         """Complete the instruction of the open exit, if it was answered or needs no answer."""
         if not self._answered:
             if not self._output:
-                return
+                return None
             self.complete(b"")
         try:
-            self._execute_single()
+            return self._execute_single()
         except NeedExit as need:
-            self._open(need)
+            return self._open(need)
         except GuestFault as fault:
-            self._deliver(fault)
+            return self._deliver(fault)

@@ -1,7 +1,7 @@
 """Bit tests, scans, counts, and BMI1/BMI2 (SDM Vol. 2A-2D).
 
 Undefined flags as current AMD processors leave them: BT family touches CF only; scans and BMI set PF from
-the result and clear AF (BEXTR sets both); LZCNT and TZCNT keep OF.
+the result and clear AF (BEXTR sets AF); LZCNT and TZCNT keep OF.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from minihv.engine.interpret.cpu import M16, M32, M64
 from minihv.engine.interpret.decode import Mnemonic
 from minihv.engine.interpret.flags import CARRY as CF_RULE
-from minihv.engine.interpret.flags import LOGIC, MASKS, SIGNS, from_word
+from minihv.engine.interpret.flags import LOGIC, MASKS, PARITY, SIGNS, from_word
 from minihv.engine.interpret.site import Op, Site
 from minihv.engine.interpret.table import Builder, Table
 
@@ -166,7 +166,7 @@ def bextr(s: Site) -> Op:
         which = control()
         c = read() >> (which & 0xFF) & (1 << (which >> 8 & 0xFF)) - 1
         write(c)
-        cpu.fl = from_word(0x54 if not c else 0x14)
+        cpu.fl = from_word(0x10 | PARITY[c & 0xFF] << 2 | (not c) << 6)
 
     return op
 

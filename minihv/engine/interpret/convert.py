@@ -4,7 +4,16 @@ from minihv.engine.interpret import debug, msrs
 from minihv.engine.interpret.cpu import SS, Cpu
 from minihv.engine.interpret.cpuid import pkru_offset
 from minihv.engine.interpret.flags import from_word
-from minihv.x86.registers import CR0_PE, MSR_EFER, RFLAGS_VM
+from minihv.x86.registers import (
+    CR0_PE,
+    DR6_BS,
+    MSR_EFER,
+    RFLAGS_VM,
+    VECTOR_BP,
+    VECTOR_DB,
+    VECTOR_OF,
+    VECTOR_PF,
+)
 from minihv.x86.state import SEGMENT_NAMES, CpuState, DescriptorTable, Events, MpState
 
 _LEGACY = 512
@@ -100,7 +109,16 @@ def _privilege(cpu: Cpu, rflags: int) -> int:
 
 def _events(cpu: Cpu, state: CpuState) -> None:
     events = state.events
-    cpu.trap = (events.payload or 0x4000) if events.exception == 1 and events.exception_pending else 0
+    cpu.trap, cpu.injected = 0, None
+    vector = events.exception
+    if vector == VECTOR_DB and events.exception_pending:
+        cpu.trap = events.payload or DR6_BS
+    elif vector is not None and vector not in (VECTOR_BP, VECTOR_OF):  # those are executed again
+        if vector == VECTOR_PF and events.exception_pending and events.payload is not None:
+            cpu.cr2 = events.payload
+        cpu.injected = vector, False, events.error_code
+    elif events.interrupt is not None and not events.interrupt_soft:
+        cpu.injected = events.interrupt, True, None
     cpu.nmi_pending = events.nmi_pending or events.nmi_injected
     cpu.nmi_masked = events.nmi_masked and not events.nmi_injected
     cpu.shadow_sti, cpu.shadow_mov_ss = events.shadow_sti, events.shadow_mov_ss

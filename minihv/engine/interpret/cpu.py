@@ -147,6 +147,8 @@ class Cpu:
         self.shadow_mov_ss = False
         self.nmi_pending = False
         self.nmi_masked = False
+        self.injected: tuple[int, bool, int | None] | None = None
+        """An event of a state taken over, on its way to the handler: (vector, from outside, error code)."""
         self.trap = 0
         """DR6 bits of a debug trap that is due after the instruction that just ended."""
         self.skip_trap = False

@@ -134,11 +134,12 @@ def rotate_carry(left: bool) -> Builder:
         wide_mask = (1 << bits + 1) - 1
 
         def op() -> None:
-            n = (count() & count_mask) % (bits + 1)
+            asked = count() & count_mask
             a = read()
-            if not n:
+            if not asked:
                 write(a)
                 return
+            n = asked % (bits + 1)
             wide = a | cpu.cf() << bits
             k = n if left else bits + 1 - n
             wide = (wide << k | wide >> bits + 1 - k) & wide_mask

@@ -346,7 +346,12 @@ class InterpretVcpu:
                 bits, cpu.trap = cpu.trap, 0
                 debug.report(cpu, bits)
                 interrupts.deliver(cpu, 1, interrupts.EXCEPTION, None)
-            if not shadow:
+            if cpu.injected is not None:
+                vector, external, error = cpu.injected
+                cpu.injected, cpu.halted = None, False
+                kind = interrupts.EXTERNAL if external else interrupts.EXCEPTION
+                interrupts.deliver(cpu, vector, kind, error, not external)
+            elif not shadow:
                 self._interrupt()
         except TripleFault:
             return self._shut_down()

@@ -40,8 +40,8 @@ def refuse_options(request: LoadRequest, format: str, *, allowed: tuple[str, ...
         value = getattr(request, field)
         if field not in allowed and value not in (None, "", ()):
             raise UsageError(
-                f"{request.name}: an image of format {format} cannot take {option}; leave it out or use "
-                f"{_INSTEAD[field]}"
+                f"{request.name}: an image of format {format} cannot take {option}; leave {_IT[field]} out "
+                f"or use {_INSTEAD[field]}"
             )
 
 
@@ -60,6 +60,7 @@ _OPTIONS = {
     "load_address": "a load address",
     "entry": "an entry address",
 }
+_IT = {"cmdline": "it", "modules": "them", "load_address": "it", "entry": "it"}
 _INSTEAD = {
     "cmdline": "a multiboot or PVH image",
     "modules": "a multiboot or PVH image",

@@ -9,7 +9,7 @@ from importlib import import_module
 from minihv.boot.elf import MAGIC as ELF_MAGIC
 from minihv.boot.elf import parse_elf
 from minihv.boot.image import ImageFile
-from minihv.boot.mbheader import find_header
+from minihv.boot.mbheader import find_header, find_magic
 from minihv.boot.plan import BoardFacts, BootPlan, LoadRequest
 from minihv.errors import ImageError, UsageError
 
@@ -86,6 +86,10 @@ def sniff(data: bytes, name: str) -> str:
 def _explain(image: ImageFile) -> ImageError:
     if not len(image):
         return image.refuse("expected a guest image, found an empty file")
+    if find_magic(image, checked=False) is not None:
+        from minihv.boot.multiboot import explain_missing
+
+        return explain_missing(image)
     if image.is_boot_sector:
         return image.refuse(
             "looks like a boot sector (55 aa at file offset 0x1fe), but is not named .img; say "

@@ -11,6 +11,7 @@ from minihv.boot.memmap import high_memory_kib, low_memory_kib, memory_map
 from minihv.boot.place import Layout
 from minihv.boot.plan import BoardFacts, BootPlan, Chunk, LoadRequest
 from minihv.boot.strings import c_string, place_modules
+from minihv.errors import ImageError
 
 LOADER_MAGIC = 0x2BADB002
 _KNOWN_REQUIREMENTS = 0b111
@@ -33,7 +34,7 @@ def load_multiboot(request: LoadRequest, facts: BoardFacts) -> BootPlan:
     image = ImageFile(request.name, request.data)
     header = find_header(image)
     if header is None:
-        raise _explain_missing(image)
+        raise explain_missing(image)
     unknown = header.flags & 0xFFFF & ~_KNOWN_REQUIREMENTS
     if unknown:
         raise image.refuse(
@@ -62,7 +63,8 @@ def load_multiboot(request: LoadRequest, facts: BoardFacts) -> BootPlan:
     return finish("multiboot", layout, state, symbols=symbols)
 
 
-def _explain_missing(image: ImageFile) -> Exception:
+def explain_missing(image: ImageFile) -> ImageError:
+    """Why `find_header` finds none: no magic, or a wrong checksum behind it."""
     at = find_magic(image, checked=False)
     if at is None:
         return image.refuse(

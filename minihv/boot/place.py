@@ -33,6 +33,11 @@ class Layout:
 
         Raises ImageError where that is not RAM, is a reserved window, or is taken already.
         """
+        if chunk.size > self._facts.ram_bytes:
+            raise self._image.refuse(
+                f"{_range(chunk)} does not fit into guest RAM: it needs {chunk.size:#x} bytes, there are "
+                f"{self._facts.ram_bytes:#x}; give the machine more memory"
+            )
         for start, end, name in self._facts.reserved:
             if chunk.gpa < end and start < chunk.end:
                 raise self._image.refuse(

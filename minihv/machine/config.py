@@ -91,21 +91,37 @@ class MachineConfig(_Fields):
         if self.serial == "file:":
             raise UsageError("expected a path after file: for the serial port, found none")
         if self.timeout is not None and not 0 < self.timeout < 1e9:
-            raise UsageError(f"expected a time-out above 0 seconds, found {self.timeout:g}")
+            raise UsageError(f"expected a time-out above 0 and below 1e9 seconds, found {self.timeout:g}")
         if self.max_exits is not None and self.max_exits < 1:
             raise UsageError(f"expected an exit budget of 1 or more, found {self.max_exits}")
         for name in ("load_address", "entry"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1 << 52:
-                raise UsageError(f"expected a guest-physical address for {name}, found {value:#x}")
+                raise UsageError(
+                    f"expected a guest-physical address below {1 << 52:#x} for {name}, found {value:#x}"
+                )
         if "\0" in self.cmdline:
             raise UsageError("expected a command line without NUL characters, found one")
         if self.irqchip == "none" and self.cpus > 1:
             raise UsageError(
-                "expected one CPU with irqchip none (others are started through LAPICs), found more"
+                f"expected one CPU with irqchip none, found {self.cpus}; others are started through LAPICs"
             )
-        if self.firmware is not None and (self.modules or self.format):
-            raise UsageError("expected no modules and no format with --firmware: a ROM finds its own guest")
+        if self.firmware is not None:
+            self._check_firmware()
+
+    def _check_firmware(self) -> None:
+        """A ROM finds its own guest: what would go to one has no place."""
+        nothing = (None, "", ())
+        given = [
+            n
+            for n in ("format", "load_address", "entry", "cmdline", "modules")
+            if getattr(self, n) not in nothing
+        ]
+        if given:
+            raise UsageError(
+                f"expected a firmware ROM alone, found {' and '.join(given)} with it; leave that out, "
+                "a ROM finds its own guest"
+            )
 
 
 def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

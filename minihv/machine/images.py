@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from minihv.errors import ImageError, UsageError
+from minihv.errors import ImageError
 
 IMAGES = Path(__file__).resolve().parent.parent / "images"
 ALIASES = {"hello": "hello64"}
@@ -42,10 +42,10 @@ def find_image(guest: str) -> Path:
         name = ALIASES.get(guest, guest)
         for suffix in (".elf", ".img"):
             path = IMAGES / (name + suffix)
-            if path.is_file():
+            if _exists(path):
                 return path
     path = Path(guest)
-    if not path.exists():
+    if not guest or not _exists(path):
         raise ImageError(
             f"expected a guest image or a bundled guest, found neither a file nor a guest named {guest!r}; "
             f"`minihv guests` lists the bundled ones"
@@ -54,14 +54,24 @@ def find_image(guest: str) -> Path:
 
 
 def read_image(path: Path, what: str = "guest image") -> bytes:
-    """The file's bytes. Raises ImageError where it cannot be read, UsageError for a folder."""
+    """The file's bytes. Raises ImageError where it is no regular file or cannot be read."""
+    if not _exists(path):
+        raise ImageError(f"expected a {what}, found no file named {str(path)!r}; name one that is there")
     if path.is_dir():
-        raise UsageError(f"expected a {what}, found the folder {path}; name a file in it")
+        raise ImageError(f"expected a {what}, found the folder {path}; name a file in it")
+    if not path.is_file():
+        raise ImageError(f"expected a {what}, found {path}, which is no regular file; copy it to one")
     try:
-        if not path.is_file():
-            raise ImageError(f"expected a {what}, found {path}, which is no regular file; copy it to one")
-        if path.stat().st_size > MAX_IMAGE:
-            raise ImageError(f"{path}: expected a {what} of at most 1 GiB, found {path.stat().st_size} bytes")
+        size = path.stat().st_size
+        if size > MAX_IMAGE:
+            raise ImageError(f"{path}: expected a {what} of at most 1 GiB, found {size} bytes")
         return path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: cannot be read: {error.strerror}; make it readable") from error
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False  # a name that no file can have, or behind a folder that is closed to us

@@ -7,8 +7,10 @@ from minihv.engine.interpret.physical import Physical
 from minihv.engine.interpret.table import Table, load_table
 from minihv.engine.interpret.vcpu import InterpretVcpu
 from minihv.errors import EngineUnavailable
+from minihv.exits import Exit
 from minihv.interfaces import Clock, EngineConfig, EngineTraits, IrqLine
 from minihv.memory import GuestMemory
+from minihv.x86.state import CpuState
 
 
 class InterpretEngine:
@@ -50,6 +52,29 @@ class InterpretEngine:
         vcpu.cpu.wait_sipi = index != 0
         self.vcpus.append(vcpu)
         return vcpu
+
+    @property
+    def tsc_hz(self) -> int:
+        return self._tsc_hz
+
+    def controllers(self) -> Mapping[str, bytes]:
+        """None of its own: the board has models."""
+        return {}
+
+    def set_controllers(self, state: Mapping[str, bytes]) -> None:
+        """None of its own."""
+
+    def execute(self, state: CpuState, count: int = 1) -> tuple[CpuState, Exit]:
+        """Execute `count` instructions from `state`, on the first vCPU; for another engine's rescue.
+
+        What comes back are the state and what ended it: BudgetSpent where all went well. After an exit that
+        must be answered (IoIn, MmioRead ...) the state still stands at that instruction: answer it by
+        `vcpus[0].complete` and take its `get_state`.
+        """
+        vcpu = self.vcpus[0] if self.vcpus else self.create_vcpu(0)
+        vcpu.set_state(state)
+        exit = vcpu.run(count)
+        return vcpu.get_state(), exit
 
     def irq_line(self, gsi: int) -> IrqLine:
         """Refused: the software controllers of the board have the lines."""

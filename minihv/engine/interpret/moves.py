@@ -466,7 +466,7 @@ def load_far(segment: int) -> Builder:
 
 
 def nop(s: Site) -> Op:
-    """NOP, PAUSE, prefetches, fences, hints: nothing that an interpreter would have to do."""
+    """NOP, PAUSE, prefetches, fences, and what is a hint where its feature is missing (RDSSP, CLDEMOTE)."""
     return lambda: None
 
 
@@ -494,6 +494,8 @@ TABLE: Table = {
     M.NOP: nop, M.PAUSE: nop, M.ENDBR32: nop, M.ENDBR64: nop, M.RESERVEDNOP: nop,
     M.PREFETCHW: nop, M.PREFETCHNTA: nop, M.PREFETCHT0: nop, M.PREFETCHT1: nop, M.PREFETCHT2: nop,
     M.PREFETCH: nop,
+    M.PREFETCHWT1: nop, M.PREFETCHIT0: nop, M.PREFETCHIT1: nop, M.CLDEMOTE: nop,
+    M.RDSSPD: nop, M.RDSSPQ: nop,
     M.LFENCE: nop, M.MFENCE: nop, M.SFENCE: nop,
     M.CLFLUSH: cache_line, M.CLFLUSHOPT: cache_line, M.CLWB: cache_line,
     **{getattr(M, "CMOV" + cc): cmov(n) for n, cc in enumerate(_CC)},

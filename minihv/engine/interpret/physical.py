@@ -81,8 +81,7 @@ class Physical:
         for block in frame.blocks.values():
             block.kill()
         frame.blocks.clear()
-        if frame.code is not None:
-            frame.code[:] = bytes(PAGE_SIZE)
+        frame.code = None
         for cpu in self.cpus:
             cpu.forget_blocks()
 

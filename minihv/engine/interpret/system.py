@@ -440,7 +440,7 @@ M = Mnemonic
 
 TABLE: Table = {
     M.LMSW: lmsw, M.CLTS: clts, M.INVLPG: invlpg, M.INVPCID: invpcid,
-    M.INVD: privileged_nothing, M.WBINVD: privileged_nothing,
+    M.INVD: privileged_nothing, M.WBINVD: privileged_nothing, M.WBNOINVD: privileged_nothing,
     M.HLT: hlt, M.CPUID: cpuid, M.RDTSC: rdtsc, M.RDTSCP: rdtscp, M.RDPID: rdpid, M.RDPMC: rdpmc,
     M.SWAPGS: swapgs, M.RDFSBASE: read_base(FS), M.RDGSBASE: read_base(GS),
     M.WRFSBASE: write_base(FS), M.WRGSBASE: write_base(GS), M.RDPKRU: rdpkru, M.WRPKRU: wrpkru,

@@ -122,6 +122,11 @@ class Vcpu(Protocol):
         """Answer the last exit (IoIn, MmioRead, MsrRead, Hypercall ...) before the next `run`."""
         ...
 
+    def finish(self) -> Exit | None:
+        """Complete the last exit without executing any further instruction. An exit, where the instruction
+        needs another one for that: handle it and call again."""
+        ...
+
     def kick(self) -> None:
         """From any thread: make a `run` that is going on, or the next one, return `Interrupted`."""
         ...
@@ -249,6 +254,20 @@ class Engine(Protocol):
 
     def irq_line(self, gsi: int) -> IrqLine:
         """The line of global system interrupt `gsi`, where the engine provides the controllers."""
+        ...
+
+    @property
+    def tsc_hz(self) -> int:
+        """Rate of the guest's time-stamp counter in ticks a second; 0 where it is not known."""
+        ...
+
+    def controllers(self) -> Mapping[str, bytes]:
+        """State of the controllers that the engine brings, in KVM's layouts: "pic" (two struct
+        kvm_pic_state), "ioapic" (kvm_ioapic_state), "pit" (kvm_pit_state2). LAPICs are in CpuState."""
+        ...
+
+    def set_controllers(self, state: Mapping[str, bytes]) -> None:
+        """The reverse of `controllers`."""
         ...
 
     def counters(self) -> Mapping[str, int]:

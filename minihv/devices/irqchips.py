@@ -4,7 +4,7 @@ GSI n is IRQ n of the 8259 pair (below 16) and pin n of the I/O APIC at the same
 masks the other. The 8259's INT goes to every LINT0 and to no I/O APIC pin. One lock guards everything.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from minihv.devices.apicbus import ApicBus
 from minihv.devices.ioapic import PINS, IoApic
@@ -72,6 +72,22 @@ class IrqChips:
         self.pit.tick(now)
         for lapic in self.lapics:
             lapic.tick(now)
+
+    def save(self) -> dict[str, bytes]:
+        """State of PIC, IOAPIC and PIT in KVM's layouts, as `Engine.controllers` gives it."""
+        return {"pic": self.pic.to_kvm(), "ioapic": self.ioapic.to_kvm(), "pit": self.pit.to_kvm()}
+
+    def save_lapics(self) -> list[bytes]:
+        """The LAPICs' register pages in KVM's layout."""
+        return [lapic.to_kvm() for lapic in self.lapics]
+
+    def load(self, controllers: Mapping[str, bytes], lapics: Sequence[bytes]) -> None:
+        """The reverse of the two. The PIT's load times are taken to be on this machine's clock."""
+        self.pic.from_kvm(controllers["pic"])
+        self.ioapic.from_kvm(controllers["ioapic"])
+        self.pit.from_kvm(controllers["pit"], same_clock=True)
+        for lapic, page in zip(self.lapics, lapics, strict=True):
+            lapic.from_kvm(page)
 
     def reset(self) -> None:
         """Power-on: everything but the levels of the lines."""

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minihv.boot.platform import Platform
-from minihv.bus import Bus
+from minihv.bus import Bus, Window
 from minihv.deferred import Deferred, Once
 from minihv.devices.exit import AcpiPm1Control, AcpiPm1Event, DebugExitPort, PlainExitPort
 from minihv.devices.serial import Serial16550
@@ -75,15 +75,11 @@ class Wiring(NamedTuple):
     wall_clock: Callable[[], float]
     """Seconds since the epoch, UTC."""
     clock: Clock
-    provided: frozenset[str]
-    """Controllers that the engine brings: their addresses are taken, see ENGINE_WINDOWS."""
     cpus: int
     ram_low: int
     ram_high: int
     """Bytes of RAM below and from 4 GiB on."""
     disk: bytes
-    chips: "IrqChips | None" = None
-    """Models of the interrupt controllers and the PIT, where the engine brings none."""
     without: frozenset[str] = frozenset()
     """Controllers to leave out: a user's own device takes their place."""
 
@@ -101,7 +97,9 @@ class Fitting(NamedTuple):
 class Board:
     """The attached devices, and the few of them that the machine talks to itself."""
 
-    def __init__(self, parts: "_Parts") -> None:
+    def __init__(self, wiring: Wiring, parts: "_Parts") -> None:
+        self._wiring = wiring
+        self._controllers: list[tuple[Bus, Window]] = []
         self.ports = Bus("port", PORT_SPACE)
         self.mmio = Bus("mmio", PHYSICAL_SPACE)
         self.serial = parts.serial
@@ -114,10 +112,31 @@ class Board:
 
     def attach(self, row: Fitting) -> None:
         """Put one device on its bus. Raises UsageError where its window is taken."""
-        bus = self.ports if row.space == "port" else self.mmio
-        bus.attach(row.start, row.size, row.name, row.device)
+        self._bus(row).attach(row.start, row.size, row.name, row.device)
         if not any(device is row.device for device in self.devices):  # one device may have several windows
             self.devices.append(row.device)
+
+    def fit_controllers(self, provided: frozenset[str], chips: "IrqChips | None") -> None:
+        """Make room for the interrupt controllers that an engine brings, or put models in their place.
+
+        Raises UsageError where a user's own device sits there.
+        """
+        for bus, window in self._controllers:
+            bus.detach(window)
+        self._controllers.clear()
+        self.timers = [] if chips is None else [chips]
+        rows = [] if chips is None else _chip_rows(self._wiring, chips)
+        rows += [
+            Fitting(space, start, size, f"{name} (the engine's own)", _EngineOwned())
+            for name, space, start, size in ENGINE_WINDOWS
+            if name in provided
+        ]
+        for row in rows:
+            bus = self._bus(row)
+            self._controllers.append((bus, bus.attach(row.start, row.size, row.name, row.device)))
+
+    def _bus(self, row: Fitting) -> Bus:
+        return self.ports if row.space == "port" else self.mmio
 
     def next_deadline(self) -> int | None:
         """When the first timer of a device falls due, in ns of the wiring's clock; None without timers."""
@@ -183,16 +202,7 @@ def make_board(kind: str, wiring: Wiring) -> Board:
     rows = [*_pc_rows(wiring, parts, reset_machine), *_control_rows(wiring)]
     if kind == "testdev":
         rows += _testdev_rows(wiring)
-    rows += [
-        Fitting(space, start, size, f"{name} (the engine's own)", _EngineOwned())
-        for name, space, start, size in ENGINE_WINDOWS
-        if name in wiring.provided
-    ]
-    if wiring.chips is not None:
-        rows += _chip_rows(wiring, wiring.chips)
-    board = Board(parts)
-    if wiring.chips is not None:
-        board.timers.append(wiring.chips)
+    board = Board(wiring, parts)
     for row in rows:
         board.attach(row)
     return board

@@ -5,13 +5,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import count
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from minihv.boot.plan import BoardFacts, BootPlan, Chunk
-from minihv.engine.select import open_engine
 from minihv.errors import UsageError
 from minihv.host.ram import HostRam
-from minihv.interfaces import ByteSink, ByteSource, Engine, EngineConfig, IrqLine, TurnVcpu, Vcpu
+from minihv.interfaces import ByteSink, ByteSource, Engine, Vcpu
 from minihv.machine.board import (
     RESERVED_WINDOWS,
     TEST_WINDOW,
@@ -22,12 +21,14 @@ from minihv.machine.board import (
     platform_facts,
     replaced_controllers,
 )
-from minihv.machine.clock import TSC_HZ, InstructionClock, RealClock
+from minihv.machine.clock import TSC_HZ, InstructionClock, MachineClock, RealClock
 from minihv.machine.config import MachineConfig
 from minihv.machine.idle import IdleRounds
+from minihv.machine.lines import Lines
 from minihv.machine.loop import Observer, VcpuLoop
 from minihv.machine.outcome import outcome
-from minihv.machine.stop import Stop
+from minihv.machine.socket import install
+from minihv.machine.stop import Pause, Stop
 from minihv.machine.turns import Turns
 from minihv.memory import (
     LEGACY_WINDOW_END,
@@ -46,24 +47,50 @@ class Parts:
     """A built machine. `close` gives back everything, in the reverse order of building."""
 
     def __init__(
-        self,
-        memory: GuestMemory,
-        stores: list[HostRam],
-        stop: Stop,
-        idle: IdleRounds,
-        clock: RealClock | InstructionClock,
+        self, config: MachineConfig, memory: GuestMemory, stores: list[HostRam], without: frozenset[str]
     ) -> None:
+        """`without`: controllers whose place a user's own device takes."""
+        self.config = config
         self.memory = memory
         self.stores = stores
-        self.stop = stop
-        self.idle = idle
+        self.without = without
+        self.stop = Stop()
+        self.pause = Pause()
+        self.idle = IdleRounds(config.cpus)
+        self.clock: MachineClock = InstructionClock() if config.clock == "instructions" else RealClock()
+        self.tsc_hz = TSC_HZ
+        self.lines = Lines()
         self.engine: Engine | None = None
-        self.clock = clock
-        self.turns: Turns | None = None
         self.passed_over: list[str] = []
+        self.past_counters: dict[str, int] = {}
+        """Counters of the engines that ran this guest before."""
+        self.chips: IrqChips | None = None
+        self.turns: Turns | None = None
         self.vcpus: list[Vcpu] = []
         self.loops: list[VcpuLoop] = []
-        self.board: Board | None = None
+        self._board: Board | None = None
+
+    @property
+    def board(self) -> Board:
+        """The board; there is one as soon as `build` is done."""
+        assert self._board is not None
+        return self._board
+
+    @board.setter
+    def board(self, board: Board) -> None:
+        self._board = board
+
+    def kick(self) -> None:
+        """Make every vCPU come back from its engine."""
+        for vcpu in self.vcpus:
+            vcpu.kick()
+
+    def counters(self) -> dict[str, int]:
+        """The engine's counters, those of earlier engines added."""
+        total = dict(self.past_counters)
+        for name, value in self.engine.counters().items() if self.engine is not None else ():
+            total[name] = total.get(name, 0) + value
+        return total
 
     def close(self) -> None:
         """Devices, engine (with its vCPUs), memory, whatever of them raises; harmless when done twice."""
@@ -73,8 +100,8 @@ class Parts:
             stack.callback(self.memory.release)
             if self.engine is not None:
                 stack.callback(self.engine.close)
-            if self.board is not None:
-                stack.callback(self.board.close)
+            if self._board is not None:
+                stack.callback(self._board.close)
 
 
 def board_facts(config: MachineConfig) -> BoardFacts:
@@ -109,44 +136,19 @@ def _build(
     observe: Observer | None,
 ) -> Parts:
     memory, stores = _make_memory(config, plan)
-    clock = InstructionClock() if config.clock == "instructions" else RealClock()
-    parts = Parts(memory, stores, Stop(), IdleRounds(config.cpus), clock)
+    parts = Parts(config, memory, stores, replaced_controllers(fittings))
     try:
         for chunk in plan.chunks + _bios_tables(config, plan):
             memory.write(chunk.gpa, chunk.data)
-        engine_config = EngineConfig(
-            config.cpus, config.irqchip, replaced_controllers(fittings), parts.clock, TSC_HZ
-        )
-        parts.engine, parts.passed_over = open_engine(config.engine, memory, engine_config)
-        parts.vcpus = [parts.engine.create_vcpu(index) for index in range(config.cpus)]
-        _check_clock(config, parts)
-        parts.vcpus[0].set_state(plan.state)
         parts.board = _make_board(config, plan, parts, console, console_input, fittings)
-        parts.loops = _make_loops(config, parts, parts.board, observe)
-        if not parts.engine.traits.parallel:
-            for loop in parts.loops:
-                loop.takes_turns = True
-            parts.turns = Turns(parts.loops, parts.board, parts.clock, parts.stop)
-        for vcpu in parts.vcpus:
-            parts.stop.listen(vcpu.kick)
+        parts.loops = _make_loops(config, parts, observe)
+        parts.stop.listen(parts.kick)
+        install(parts, config.engine)
+        parts.vcpus[0].set_state(plan.state)
     except BaseException:
         parts.close()
         raise
     return parts
-
-
-def _check_clock(config: MachineConfig, parts: Parts) -> None:
-    """Counted time needs an engine that counts. Raises UsageError."""
-    engine, clock = parts.engine, parts.clock
-    assert engine is not None
-    if isinstance(clock, InstructionClock):
-        if not engine.traits.counts_instructions:
-            raise UsageError(
-                f"expected an engine that counts instructions for --clock instructions, found {engine.name}; "
-                "use --engine interpret"
-            )
-        vcpus = parts.vcpus
-        clock.executed = lambda: sum(vcpu.instructions for vcpu in vcpus)
 
 
 def _bios_tables(config: MachineConfig, plan: BootPlan) -> tuple[Chunk, ...]:
@@ -188,51 +190,24 @@ def _make_board(
     console_input: ByteSource | None,
     fittings: Sequence[Fitting],
 ) -> Board:
-    engine = parts.engine
-    assert engine is not None
-    provided = engine.traits.provides
-    chips = _software_chips(config, parts)
-
-    def line(gsi: int) -> IrqLine:
-        if chips is not None:
-            return chips.line(gsi)
-        return engine.irq_line(gsi) if "pic" in provided or "ioapic" in provided else _unconnected
-
     wiring = Wiring(
         console=console,
         console_input=console_input,
-        line=line,
+        line=parts.lines.line,
         stop=lambda reason, status: parts.stop(outcome(reason, status)),
         wall_clock=time.time,
         clock=parts.clock,
-        provided=provided,
         cpus=config.cpus,
         ram_low=min(config.memory, RAM_HOLE_START),
         ram_high=max(config.memory - RAM_HOLE_START, 0),
         disk=plan.disk,
-        chips=chips,
-        without=replaced_controllers(fittings),
+        without=parts.without,
     )
     board = make_board(config.board, wiring)
     for fitting in fittings:
         _refuse_memory(fitting, parts.memory)
         board.attach(fitting)
     return board
-
-
-def _software_chips(config: MachineConfig, parts: Parts) -> "IrqChips | None":
-    """PIC, PIT, IOAPIC and LAPICs as models, for vCPUs that have no others."""
-    engine = parts.engine
-    assert engine is not None
-    if engine.traits.parallel:
-        return None
-    from minihv.devices.irqchips import IrqChips
-
-    chips = IrqChips(config.cpus, parts.clock, TSC_HZ)
-    for index, vcpu in enumerate(parts.vcpus):
-        turn_vcpu = cast("TurnVcpu", vcpu)
-        chips.connect(index, turn_vcpu, turn_vcpu.tsc)
-    return chips
 
 
 def _refuse_memory(fitting: Fitting, memory: GuestMemory) -> None:
@@ -246,18 +221,13 @@ def _refuse_memory(fitting: Fitting, memory: GuestMemory) -> None:
             )
 
 
-def _unconnected(level: bool, /) -> None:
-    """The interrupt input of a machine without interrupt controllers."""
-
-
-def _make_loops(
-    config: MachineConfig, parts: Parts, board: Board, observe: Observer | None
-) -> list[VcpuLoop]:
+def _make_loops(config: MachineConfig, parts: Parts, observe: Observer | None) -> list[VcpuLoop]:
     lock = threading.Lock() if config.cpus > 1 else None
     budget = _exit_budget(config.max_exits) if config.max_exits is not None else None
+    board = parts.board
     return [
-        VcpuLoop(vcpu, board.ports, board.mmio, parts.stop, parts.idle, lock, budget, observe)
-        for vcpu in parts.vcpus
+        VcpuLoop(index, board.ports, board.mmio, parts.stop, parts.idle, lock, budget, observe, parts.pause)
+        for index in range(config.cpus)
     ]
 
 

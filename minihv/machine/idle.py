@@ -20,6 +20,13 @@ class IdleRounds:
         self._parked: set[int] = set()
         self._full_rounds = 0
 
+    def reset(self) -> None:
+        """Everybody is about to run again."""
+        with self._lock:
+            self._idle.clear()
+            self._parked.clear()
+            self._full_rounds = 0
+
     def begin(self) -> None:
         """A new round: the supervisor is about to poll."""
         with self._lock:

@@ -33,7 +33,7 @@ from minihv.interfaces import Vcpu
 from minihv.machine import dispatch
 from minihv.machine.idle import IdleRounds
 from minihv.machine.outcome import outcome
-from minihv.machine.stop import Stop
+from minihv.machine.stop import Pause, Stop
 from minihv.stats import Counter, SiteInfo, VcpuStats
 from minihv.x86.state import CpuState
 
@@ -69,7 +69,7 @@ class VcpuLoop:
 
     def __init__(
         self,
-        vcpu: Vcpu,
+        index: int,
         ports: Bus,
         mmio: Bus,
         stop: Stop,
@@ -77,11 +77,14 @@ class VcpuLoop:
         lock: AbstractContextManager[object] | None = None,
         take_exit: Callable[[], int] | None = None,
         observe: Observer | None = None,
+        pause: Pause | None = None,
     ) -> None:
         """`lock` is held while a device works, where several vCPUs run at once. `take_exit` takes one exit
         from the budget of the machine and says how many are left: below 0 there was none to take."""
-        self.vcpu = vcpu
-        self.stats = VcpuStats(vcpu.index)
+        self._vcpu: Vcpu | None = None
+        self._past_instructions = 0
+        self._pause = pause or Pause()
+        self.stats = VcpuStats(index)
         self.recent: deque[Exit] = deque(maxlen=RECENT)
         self.failure: BaseException | None = None
         """What a device's handler raised."""
@@ -162,6 +165,24 @@ class VcpuLoop:
             ),
         }
 
+    @property
+    def vcpu(self) -> Vcpu:
+        """The vCPU it runs; engines may change, the loop and its counts stay."""
+        assert self._vcpu is not None
+        return self._vcpu
+
+    def take(self, vcpu: Vcpu, takes_turns: bool) -> None:
+        """From now on run `vcpu`, which must be at rest as the one before it was."""
+        if self._vcpu is not None:
+            self._past_instructions += self._vcpu.instructions
+        self._vcpu = vcpu
+        self.takes_turns = takes_turns
+
+    @property
+    def instructions(self) -> int:
+        """Guest instructions on all engines so far, where they count them."""
+        return self._past_instructions + (self._vcpu.instructions if self._vcpu is not None else 0)
+
     def run(self, budget: int | None = None) -> None:
         """Until the machine stops; with a budget, until it is spent or somebody kicks. Never raises: a
         vCPU that fails stops the machine, and `failure` or `error` tells why."""
@@ -189,7 +210,7 @@ class VcpuLoop:
             if lane is None:
                 self._not_the_guest(exit)
                 entered = clock()
-                if budget is not None:
+                if budget is not None or self._pause.requested:
                     return
                 continue
             if take_exit is not None:
@@ -230,6 +251,29 @@ class VcpuLoop:
     def asleep(self) -> bool:
         """For vCPUs that take turns: nothing to do until an interrupt comes."""
         return bool(getattr(self.vcpu, "asleep", False))
+
+    def settle(self) -> None:
+        """On the vCPU's thread, after `run`: finish an instruction that is half done, and its exits."""
+        while self._stop.outcome is None and (exit := self.vcpu.finish()) is not None:
+            self.handle(exit)
+
+    def handle(self, exit: Exit) -> None:
+        """One exit, handled and counted as in `run`, for the rare ones that come outside of it."""
+        lane = self.lanes.get(exit.__class__)
+        if lane is None:
+            return
+        left = self.vcpu.left_ns
+        self.recent.append(exit)
+        try:
+            answer = lane.handle(exit)
+        except BaseException as error:
+            answer = None
+            self._handler_failed(error)
+        if answer is not None:
+            self.vcpu.complete(answer)
+        elapsed = time.perf_counter_ns() - left
+        counter = lane.counters.get(lane.key(exit))
+        (counter if counter is not None else self._new_site(lane, exit)).add(elapsed)
 
     def take_final_state(self) -> None:
         """On the vCPU's thread, after the last `run`: keep the state where somebody will ask for it."""

@@ -13,7 +13,7 @@ from minihv.host.console import BufferSink
 from minihv.interfaces import ByteSink, ByteSource, Device
 from minihv.machine.board import Fitting
 from minihv.machine.build import Parts, board_facts, build
-from minihv.machine.config import MachineConfig
+from minihv.machine.config import ENGINES, MachineConfig
 from minihv.machine.console import Console
 from minihv.machine.images import find_image, read_image
 from minihv.machine.loop import Observer
@@ -52,6 +52,7 @@ class Machine:
         self._plan: BootPlan | None = None
         self._fittings: list[Fitting] = []
         self._parts: Parts | None = None
+        self._supervisor: Supervisor | None = None
         self._console: Console | None = None
         self._stop_early: Outcome | None = None
         self._running = threading.Lock()
@@ -160,13 +161,13 @@ class Machine:
             close_parts.callback(_close, parts)
             stack.enter_context(console)
             self._parts = parts
-            supervisor = Supervisor(parts, console, self.config.timeout, self._ticks)
+            supervisor = self._supervisor = Supervisor(parts, console, self.config.timeout, self._ticks)
             if self._stop_early is not None:
                 parts.stop(self._stop_early)
             try:
                 supervisor.run()
             finally:
-                self._parts = None
+                self._parts = self._supervisor = None
                 if supervisor.stuck:
                     close_parts.pop_all()  # a thread still uses them
             self.outcome = parts.stop.outcome
@@ -181,6 +182,16 @@ class Machine:
         parts = self._parts
         if parts is not None:
             parts.stop(self._stop_early)
+
+    def switch_engine(self, name: str) -> None:
+        """From any thread, a device's handler included, while the guest runs: let it go on on engine `name`
+        from its next instruction boundary. Raises UsageError for an unknown engine or a machine at rest."""
+        if name not in ENGINES or name == "auto":
+            raise UsageError(f"expected an engine of {', '.join(ENGINES[1:])}, found {name!r}")
+        supervisor = self._supervisor
+        if supervisor is None:
+            raise UsageError("expected a machine that is running, found one at rest; call run() first")
+        supervisor.switch_engine(name)
 
     @property
     def console(self) -> bytes:

@@ -32,7 +32,7 @@ def make_report(config: MachineConfig, name: str, plan: BootPlan, parts: Parts, 
         wall_ns=wall_ns,
         vcpus=tuple(_vcpu_report(loop) for loop in parts.loops),
         exits=merge_counters(c for loop in parts.loops for c in loop.stats.counters),
-        kernel_counters=dict(engine.counters()),
+        kernel_counters=parts.counters(),
         passed_over=tuple(parts.passed_over),
         autopsy="\n\n".join(filter(None, (_autopsy(loop, plan, parts) for loop in parts.loops))),
     )
@@ -46,7 +46,7 @@ def _vcpu_report(loop: VcpuLoop) -> VcpuReport:
         kicks=stats.kicks,
         guest_ns=stats.guest_ns,
         vmm_ns=sum(c.sum_ns for c in stats.counters),
-        instructions=loop.vcpu.instructions,
+        instructions=loop.instructions,
     )
 
 

@@ -6,6 +6,13 @@ from itertools import count
 from minihv.machine.outcome import Outcome
 
 
+class Pause:
+    """Set while the vCPUs shall come to rest without the machine having ended: for a change of engines."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+
 class Stop:
     """Call it from any thread, a device's handler included. `outcome` is None while the machine runs."""
 

@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from minihv.errors import HostError
 from minihv.machine.build import Parts
 from minihv.machine.console import Console
 from minihv.machine.loop import VcpuLoop
 from minihv.machine.outcome import outcome
+from minihv.machine.socket import hop
 from minihv.machine.turns import Turns
 
 FIRST_POLL_NS = 1_000_000
@@ -44,16 +46,21 @@ class Supervisor:
         # stop the machine while its own thread is in `wake`.
         self._wake_lock = threading.RLock()
         self._threads: list[threading.Thread] = []
+        self._wanted_engine = ""
         self.wall_ns = 0
 
     def run(self) -> None:
         """Until the machine stops and all its threads are gone. Interrupts (Ctrl-C) stop it, too."""
         parts = self._parts
         parts.stop.listen(self.wake)
+        parts.stop.listen(self._wake_sleepers)
         started = time.perf_counter_ns()
         try:
             self._start()
             self._watch(started)
+            while parts.stop.outcome is None:
+                self._change_engine()
+                self._watch(started)
         except BaseException:
             parts.stop(outcome("stopped"))
             raise
@@ -66,10 +73,35 @@ class Supervisor:
                     fd, self._wake_fd = self._wake_fd, -1
                 os.close(fd)
 
+    def switch_engine(self, name: str) -> None:
+        """From any thread: take the guest to engine `name` at the next instruction boundary."""
+        self._wanted_engine = name
+        self._parts.pause.requested = True
+        self._parts.kick()
+        self._wake_sleepers()
+        self.wake()
+
+    def _change_engine(self) -> None:
+        """Bring the vCPUs to rest, hop, and start them again."""
+        parts = self._parts
+        self._join()
+        if self.stuck:
+            raise HostError(f"{', '.join(self.stuck)} did not come to rest; the engine was not changed")
+        self._threads.clear()
+        if parts.stop.outcome is None:
+            parts.pause.requested = False
+            parts.idle.reset()
+            hop(parts, self._wanted_engine)
+            self._start()
+
     @property
     def stuck(self) -> list[str]:
         """Names of vCPU threads that did not end: nothing that they use may be closed."""
         return [thread.name for thread in self._threads if thread.is_alive()]
+
+    def _wake_sleepers(self) -> None:
+        if self._parts.turns is not None:
+            self._parts.turns.wake()
 
     def wake(self) -> None:
         """From any thread: look at the stop flag now."""
@@ -85,7 +117,7 @@ class Supervisor:
             [[loop] for loop in loops] if engine.traits.parallel else [loops]
         )
         for group in groups:
-            name = f"vcpu{group[0].vcpu.index}"
+            name = f"vcpu{group[0].stats.index}"
             thread = threading.Thread(
                 target=run_group, args=(group, self._parts.turns), name=name, daemon=True
             )
@@ -112,7 +144,6 @@ class Supervisor:
     def _watch(self, started: int) -> None:
         parts, keyboard = self._parts, self._console.input
         stop, board, engine = parts.stop, parts.board, parts.engine
-        assert board is not None
         assert engine is not None
         deadline = None if self._timeout is None else started + int(self._timeout * 1e9)
         interval = FIRST_POLL_NS
@@ -120,7 +151,7 @@ class Supervisor:
         poller = select.poll()
         poller.register(self._wake_fd, select.POLLIN)
         watching = False
-        while stop.outcome is None:
+        while stop.outcome is None and not parts.pause.requested:
             if keyboard is not None and keyboard.wanted != watching:
                 watching = keyboard.wanted
                 (poller.register(keyboard.fd, select.POLLIN) if watching else poller.unregister(keyboard.fd))
@@ -182,6 +213,7 @@ def run_group(loops: Sequence[VcpuLoop], turns: Turns | None) -> None:
         loops[len(attached) % len(loops)].fail(error)
     for loop in attached:
         try:
+            loop.settle()
             loop.take_final_state()
         except BaseException as error:
             loop.fail(error)

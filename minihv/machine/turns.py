@@ -4,10 +4,10 @@ import threading
 from collections.abc import Sequence
 
 from minihv.machine.board import Board
-from minihv.machine.clock import InstructionClock, RealClock
+from minihv.machine.clock import InstructionClock, MachineClock
 from minihv.machine.loop import VcpuLoop
 from minihv.machine.outcome import outcome
-from minihv.machine.stop import Stop
+from minihv.machine.stop import Pause, Stop
 
 TURN = 2000
 """Instructions of one turn: about 2 ms of a Python interpreter, so timers come no later than that."""
@@ -19,22 +19,22 @@ class Turns:
     """Runs `loops` in turn until the machine stops."""
 
     def __init__(
-        self, loops: Sequence[VcpuLoop], board: Board, clock: RealClock | InstructionClock, stop: Stop
+        self, loops: Sequence[VcpuLoop], board: Board, clock: MachineClock, stop: Stop, pause: Pause
     ) -> None:
         self._loops = loops
         self._board = board
         self._clock = clock
         self._stop = stop
+        self._pause = pause
         self._woken = threading.Event()
-        stop.listen(self.wake)
 
     def wake(self) -> None:
         """From any thread: something happened that may wake a sleeping vCPU, or the machine stops."""
         self._woken.set()
 
     def run(self) -> None:
-        """Until the machine has an outcome."""
-        while self._stop.outcome is None:
+        """Until the machine has an outcome, or shall pause."""
+        while self._stop.outcome is None and not self._pause.requested:
             if not self._a_round():
                 self._sleep()
 

@@ -44,6 +44,7 @@ struct kvm_pit_config { uint32_t flags; uint32_t pad[15]; };
 struct kvm_irq_level { uint32_t irq; uint32_t level; };
 struct kvm_interrupt { uint32_t irq; };
 struct kvm_msi { uint32_t address_lo, address_hi, data, flags, devid; uint8_t pad[12]; };
+struct kvm_irqchip { uint32_t chip_id, pad; uint8_t chip[512]; };
 struct kvm_lapic_state { uint8_t regs[1024]; };
 struct kvm_mp_state { uint32_t mp_state; };
 struct kvm_xsave { uint8_t region[4096]; };

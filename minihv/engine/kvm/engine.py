@@ -118,6 +118,32 @@ class KvmEngine:
         """KVM_IRQ_LINE on the in-kernel PIC and IOAPIC; a quick repeat of a level costs no system call."""
         return _IrqLine(self.vm, gsi)
 
+    @property
+    def tsc_hz(self) -> int:
+        """KVM_GET_TSC_KHZ of the first vCPU; 0 where KVM does not tell."""
+        if not self._vcpus:
+            return 0
+        return max(self.kernel.try_ioctl(self._vcpus[0].fd, abi.GET_TSC_KHZ), 0) * 1000
+
+    def controllers(self) -> Mapping[str, bytes]:
+        """KVM_GET_IRQCHIP and KVM_GET_PIT2; empty where they are not in the kernel."""
+        if "pic" not in self.traits.provides:
+            return {}
+        vm = self.vm
+        state = {"pic": vm.get_irqchip(0)[:16] + vm.get_irqchip(1)[:16], "ioapic": vm.get_irqchip(2)[:216]}
+        if "pit" in self.traits.provides:
+            state["pit"] = vm.get_pit()
+        return state
+
+    def set_controllers(self, state: Mapping[str, bytes]) -> None:
+        vm = self.vm
+        if "pic" in self.traits.provides and "pic" in state:
+            vm.set_irqchip(0, state["pic"][:16])
+            vm.set_irqchip(1, state["pic"][16:32])
+            vm.set_irqchip(2, state["ioapic"])
+        if "pit" in self.traits.provides and "pit" in state:
+            vm.set_pit(state["pit"])
+
     def counters(self) -> Mapping[str, int]:
         """KVM_GET_STATS_FD: the VM's counters, and the vCPUs' summed up. Empty where it is missing."""
         if not self.has_stats:

@@ -263,12 +263,17 @@ class KvmVcpu:
         self.left_ns = time.perf_counter_ns()
         return stop
 
+    def finish(self) -> Exit | None:
+        self._finish_exit()
+        return None if self._queued is None else self._take_queued()
+
     def get_state(self) -> CpuState:
         self._finish_exit()
         return self.port.load()
 
     def set_state(self, state: CpuState) -> None:
         self.port.store(state)
+        self._run.cr8 = state.cr8  # without a LAPIC in the kernel every entry takes CR8 from here
 
     def debug(self, single_step: bool, breakpoints: tuple[int, ...] = ()) -> None:
         """KVM_SET_GUEST_DEBUG (KVM API 4.60); breakpoints are execution breakpoints in DR0..DR3."""

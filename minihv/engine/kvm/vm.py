@@ -81,6 +81,28 @@ class Vm:
         request = ffi.new("struct kvm_enable_cap *", {"cap": capability, "args": [argument]})
         return self.kernel.try_ioctl(self.fd, abi.ENABLE_CAP, request) == 0
 
+    def get_irqchip(self, chip: int) -> bytes:
+        """KVM_GET_IRQCHIP: the 512 bytes of chip 0 (PIC master), 1 (PIC slave) or 2 (IOAPIC)."""
+        state = ffi.new("struct kvm_irqchip *", {"chip_id": chip})
+        self.kernel.ioctl(self.fd, abi.GET_IRQCHIP, state)
+        return bytes(ffi.buffer(state.chip))
+
+    def set_irqchip(self, chip: int, data: bytes) -> None:
+        """KVM_SET_IRQCHIP; `data` may be shorter than 512 bytes."""
+        state = ffi.new("struct kvm_irqchip *", {"chip_id": chip})
+        ffi.buffer(state.chip)[: len(data)] = data
+        self.kernel.ioctl(self.fd, abi.SET_IRQCHIP, state)
+
+    def get_pit(self) -> bytes:
+        """KVM_GET_PIT2: struct kvm_pit_state2, 112 bytes."""
+        state = ffi.new("uint8_t[]", 112)
+        self.kernel.ioctl(self.fd, abi.GET_PIT2, state)
+        return bytes(ffi.buffer(state))
+
+    def set_pit(self, data: bytes) -> None:
+        """KVM_SET_PIT2."""
+        self.kernel.ioctl(self.fd, abi.SET_PIT2, ffi.new("uint8_t[]", data))
+
     def irq_line(self, gsi: int, level: bool) -> None:
         """Set the input `gsi` of the in-kernel controllers."""
         self.kernel.ioctl(self.fd, abi.IRQ_LINE, ffi.new("struct kvm_irq_level *", [gsi, level]))

@@ -50,13 +50,13 @@ class World:
                 stop=lambda reason, status: self.stops.append((reason, status)),
                 wall_clock=lambda: 1_000_000_000.0,
                 clock=lambda: self.now,
-                provided=provided,
                 cpus=3,
                 ram_low=64 << 20,
                 ram_high=0,
                 disk=disk,
             ),
         )
+        self.board.fit_controllers(provided, None)
 
     def out(self, port: int, value: int, size: int = 1) -> None:
         self.board.ports.write(port, size, value)

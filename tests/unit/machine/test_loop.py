@@ -54,6 +54,9 @@ class FakeVcpu:
     def complete(self, data: bytes) -> None:
         self.answers.append(data)
 
+    def finish(self) -> x.Exit | None:
+        return None
+
     def kick(self) -> None:
         self.log.append("kick")
 
@@ -88,7 +91,8 @@ class Bench:
         self.ports, self.mmio = Bus("port", 0x10000), Bus("mmio", 1 << 52)
         self.stop = Stop()
         self.idle = IdleRounds(cpus)
-        self.loop = VcpuLoop(self.vcpu, self.ports, self.mmio, self.stop, self.idle, None, budget, observe)
+        self.loop = VcpuLoop(0, self.ports, self.mmio, self.stop, self.idle, None, budget, observe)
+        self.loop.take(self.vcpu, takes_turns=False)
         self.ports.attach(0xF8, 1, "exit", PortHandler(write=lambda o, s, v: self.stop(outcome("exit", v))))
 
     def run(self) -> "Bench":

@@ -11,7 +11,7 @@ from minihv.machine.clock import InstructionClock, RealClock
 from minihv.machine.idle import IdleRounds
 from minihv.machine.loop import VcpuLoop
 from minihv.machine.outcome import outcome
-from minihv.machine.stop import Stop
+from minihv.machine.stop import Pause, Stop
 from minihv.machine.turns import TURN, Turns
 
 
@@ -60,15 +60,15 @@ class Party:
         ports.attach(0xF8, 1, "exit", PortHandler(write=lambda o, s, v: self.stop(outcome("exit", v))))
         loops = [
             VcpuLoop(
-                v, ports, Bus("mmio", 1 << 52), self.stop, IdleRounds(len(vcpus)),
+                v.index, ports, Bus("mmio", 1 << 52), self.stop, IdleRounds(len(vcpus)),
                 observe=lambda index, *_: self.seen.append(index),
             )
             for v in vcpus
         ]  # fmt: skip
-        for loop in loops:
-            loop.takes_turns = True
+        for loop, vcpu in zip(loops, vcpus, strict=True):
+            loop.take(vcpu, takes_turns=True)
         self.clock: RealClock | InstructionClock = InstructionClock() if counted else RealClock()
-        self.turns = Turns(loops, cast(Any, self.alarm), self.clock, self.stop)
+        self.turns = Turns(loops, cast(Any, self.alarm), self.clock, self.stop, Pause())
 
 
 EXIT = out(0xF8, 7)

@@ -106,11 +106,13 @@ def run(code: bytes, **config: Any) -> Run:
 
 
 class KvmGuest:
-    """The kvm engine and its vCPUs with nothing around them: 1 MiB of RAM, real-mode code at ORIGIN."""
+    """The kvm engine and its vCPUs with nothing around them: 640 KiB of RAM, real-mode code at ORIGIN."""
+
+    RAM = 0xA0000
 
     def __init__(self, code: bytes, cpus: int = 1, irqchip: str = "kernel") -> None:
-        self.ram = HostRam(1 << 20)
-        self.memory = GuestMemory([Region(0, 1 << 20, self.ram.piece(0, 1 << 20), False, "ram")])
+        self.ram = HostRam(self.RAM)
+        self.memory = GuestMemory([Region(0, self.RAM, self.ram.piece(0, self.RAM), False, "ram")])
         self.memory.write(ORIGIN, code)
         self.engine = KvmEngine(self.memory, EngineConfig(cpus, irqchip))
         self.vcpus = [self.engine.create_vcpu(index) for index in range(cpus)]

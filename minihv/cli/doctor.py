@@ -2,13 +2,22 @@
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 
+from minihv.cli.words import tell
 from minihv.engine.select import survey
 from minihv.errors import EXIT_CANNOT_START, EXIT_OK, MinihvError
+
+NUMBERS = (
+    "vCPUs a VM (recommended)",
+    "vCPUs a VM (at most)",
+    "extended FPU state, bytes",
+    "switch off HLT/MWAIT/PAUSE exits (bits)",
+)
+"""The capabilities whose value counts something."""
 
 
 @click.command("doctor")
@@ -20,9 +29,9 @@ def command(as_json: bool, show_cpuid: bool) -> int:
     if as_json:
         import json
 
-        click.echo(json.dumps(facts, indent=1))
+        tell(json.dumps(facts, indent=1) + "\n")
     else:
-        _print(facts, show_cpuid)
+        tell("\n".join((*_lines(facts, show_cpuid), "")))
     return EXIT_OK if any(row["works"] for row in facts["engines"].values()) else EXIT_CANNOT_START
 
 
@@ -83,20 +92,25 @@ def _capabilities() -> Mapping[str, int]:
         return {}
 
 
-def _print(facts: Mapping[str, Any], show_cpuid: bool) -> None:
+def _lines(facts: Mapping[str, Any], show_cpuid: bool) -> Iterator[str]:
     host, kvm = facts["host"], facts["kvm"]
-    click.echo(f"host      {host['cpu']}, {host['machine']}, {host['cpus']} CPUs")
-    click.echo(f"          Linux {host['kernel']}, Python {host['python']}")
-    click.echo(f"/dev/kvm  {kvm['device']}")
-    click.echo(f"kind      {kvm['kind'].upper() if kvm['kind'] == 'pvm' else kvm['kind']}: {kvm['words']}")
+    yield f"host      {host['cpu']}, {host['machine']}, {host['cpus']} CPUs"
+    yield f"          Linux {host['kernel']}, Python {host['python']}"
+    yield f"/dev/kvm  {kvm['device']}"
+    yield f"kind      {kvm['words']}"
     for name, value in kvm["capabilities"].items():
-        click.echo(f"          {name}: {value or 'no'}")
-    click.echo("engines")
+        yield f"          {name}: {_words_for(name, value)}"
+    yield "engines"
     for name, row in facts["engines"].items():
-        click.echo(f"          {name}: {'works' if row['works'] else row['reason']}")
+        yield f"          {name}: {'works' if row['works'] else row['reason']}"
     if show_cpuid:
         from minihv.engine.kvm.cpuid import CPUID_CHANGES
 
-        click.echo("CPUID of a guest: the host's as KVM supports it, except")
+        yield "CPUID of a guest: the host's as KVM supports it, except"
         for where, what, why in CPUID_CHANGES:
-            click.echo(f"          {where}: {what}; {why}")
+            yield f"          {where}: {what}; {why}"
+
+
+def _words_for(name: str, value: int) -> str:
+    """A number where the capability is one, else whether it is there."""
+    return str(value) if value and name in NUMBERS else "yes" if value else "no"

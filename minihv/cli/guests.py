@@ -2,6 +2,7 @@
 
 import click
 
+from minihv.cli.words import tell
 from minihv.machine.images import ALIASES, bundled_guests
 
 
@@ -14,16 +15,17 @@ def command(as_json: bool) -> None:
         import json
 
         rows = {g.name: {"file": g.file, "purpose": g.purpose, "shows": g.shows} for g in guests.values()}
-        click.echo(json.dumps({"guests": rows, "aliases": ALIASES}, indent=1))
+        tell(json.dumps({"guests": rows, "aliases": ALIASES}, indent=1) + "\n")
         return
     import shutil
     import textwrap
 
     width = max(60, min(shutil.get_terminal_size((100, 24)).columns, 120))
     names = {target: alias for alias, target in ALIASES.items()}
+    lines = []
     for guest in guests.values():
         alias = f" (also: {names[guest.name]})" if guest.name in names else ""
-        click.echo(f"{guest.name}{alias}: {guest.purpose}")
-        for line in textwrap.wrap(f"look at {guest.shows}" if guest.shows else "", width - 4):
-            click.echo(f"    {line}")
-    click.echo("\nRun one: minihv run hello --stats")
+        lines.append(f"{guest.name}{alias}: {guest.purpose}")
+        text = f"look at {guest.shows}" if guest.shows else ""
+        lines += [f"    {line}" for line in textwrap.wrap(text, width - 4)]
+    tell("\n".join((*lines, "", "Run one: minihv run hello --stats", "")))

@@ -1,6 +1,5 @@
 """`minihv`: finds the command, runs it, and turns every error into one sentence and a status."""
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -8,8 +7,12 @@ from typing import Any
 
 import click
 
-from minihv.cli.words import fail
-from minihv.errors import EXIT_OK, EXIT_USAGE, MinihvError
+from minihv.cli.words import fail, leave_stdout, tell
+from minihv.errors import EXIT_CANNOT_START, EXIT_OK, EXIT_USAGE, MinihvError
+
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+"""128 + SIGINT and 128 + SIGPIPE, as a shell has them."""
 
 COMMANDS = {
     "run": "run a guest on a virtual machine",
@@ -59,22 +62,30 @@ def cli(ctx: click.Context) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return the process status. Prints; does not exit."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        result = cli.main(args=None if arguments is None else list(arguments), prog_name="minihv",
-                          standalone_mode=False)  # fmt: skip
+        result = cli.main(args=words, prog_name="minihv", standalone_mode=False)
+        tell("")  # what click printed may still wait in a buffer: let it fail here
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:
-        ctx = getattr(error, "ctx", None)
-        where = ctx.command_path if ctx is not None else "minihv"
         message = error.format_message().rstrip(".").replace("\n", " ")
-        return fail(f"{message[:1].lower()}{message[1:]}; `{where} --help` shows what there is", EXIT_USAGE)
+        message = f"{message[:1].lower()}{message[1:]}"
+        return fail(f"{message}; `{_command_of(words)} --help` shows what there is", EXIT_USAGE)
     except click.Abort:
-        return 130
+        return EXIT_INTERRUPTED
     except MinihvError as error:
         return fail(str(error), error.exit_status)
-    except BrokenPipeError:
-        # Nobody reads our output any more: no message (nobody reads), no traceback at interpreter exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except (BrokenPipeError, SystemExit):  # the latter is how click says the former
+        leave_stdout()  # no message, as nobody reads, and no traceback at the end
+        return EXIT_BROKEN_PIPE
+    except OSError as error:
+        # Commands make sentences of what they expect; what is left is click that cannot print its help.
+        leave_stdout()
+        where = error.filename or "standard output"
+        return fail(f"the host refused to go on with {where}: {error.strerror}", EXIT_CANNOT_START)
     return result if isinstance(result, int) else EXIT_OK
+
+
+def _command_of(words: Sequence[str]) -> str:
+    return f"minihv {words[0]}" if words and words[0] in COMMANDS else "minihv"

@@ -1,7 +1,6 @@
 """`minihv run`: options -> MachineConfig -> Machine -> report."""
 
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -10,7 +9,7 @@ from typing import IO, Any
 import click
 
 from minihv import errors
-from minihv.cli.words import fail, say
+from minihv.cli.words import fail, note, say, tell
 from minihv.errors import HandlerFailed, HostError, UsageError
 from minihv.machine import config as limits
 from minihv.machine.config import MachineConfig, parse_size
@@ -86,7 +85,7 @@ class Number(click.ParamType[int]):
 @click.option("--stats", is_flag=True, help="Print the table of VM exits at the end.")
 @click.option("--stats-json", metavar="FILE", help="Write the report as one JSON object; - is stdout.")
 @click.option("--clock", type=click.Choice(limits.CLOCKS), default="real", show_default=True,
-              help="Guest time: the host's, or counted instructions (then a run is deterministic).")  # fmt: skip
+              help="Guest time: the host's, or counted instructions (a run repeats exactly).")  # fmt: skip
 @click.option("--trace", metavar="FILE", help="Write every exit as one line of JSON.")
 def command(
     guest: str | None, kernel: str | None, stats: bool, stats_json: str | None, **options: Any
@@ -158,16 +157,15 @@ def _signals(stop: Callable[[str], None]) -> Iterator[None]:
 
 def _present(machine: Machine, report: Report, stats: bool, stats_json: str | None) -> int:
     if machine.config.serial == "buffer":
-        sys.stdout.buffer.write(machine.console)
+        tell(machine.console)
     if machine.config.display != "none":
-        sys.stdout.write("\n".join(line.rstrip() for line in machine.screen).rstrip() + "\n")
+        tell("\n".join(line.rstrip() for line in machine.screen).rstrip() + "\n")
     if stats or stats_json:
         report = machine.with_symbols(report)
     if stats:
         from minihv.report.table import stats_table
 
-        sys.stdout.write("\n" + stats_table(report))
-    sys.stdout.flush()
+        tell("\n" + stats_table(report))
     if stats_json:
         _write_json(report, stats_json)
     return _end(report)
@@ -178,8 +176,7 @@ def _write_json(report: Report, path: str) -> None:
 
     text = json.dumps(report.to_dict(), indent=1) + "\n"
     if path == "-":
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        tell(text)
         return
     with _writing(path, "w") as file:
         file.write(text)
@@ -197,7 +194,7 @@ def _end(report: Report) -> int:
         words = REASONS[end.reason][1] + (f": {end.detail}" if end.detail else "")
         say(f"{report.guest['name']}: {words} (status {end.status})")
     if report.autopsy:
-        print(report.autopsy, file=sys.stderr)
+        note(report.autopsy)
     return end.status
 
 
@@ -205,7 +202,7 @@ def _handler_failed(error: HandlerFailed) -> int:
     import traceback
 
     if error.__cause__ is not None:
-        traceback.print_exception(error.__cause__)
+        note("".join(traceback.format_exception(error.__cause__)).rstrip())
     if isinstance(error.report, Report) and error.report.autopsy:
-        print(error.report.autopsy, file=sys.stderr)
+        note(error.report.autopsy)
     return fail(str(error), error.exit_status)

@@ -15,17 +15,27 @@ with the default of 700 the collector looks through them again and again for not
 
 def main() -> NoReturn:
     """Run the command line and end the process with its status."""
+    _hold_standard_descriptors()
     gc.set_threshold(GC_THRESHOLD)
     from minihv.cli.main import run
 
     status = run()
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.flush()
+            if stream is not None:  # it is None where the descriptor was closed from the start
+                stream.flush()
         except (OSError, ValueError):
             status = status or 141  # nobody reads it any more, as SIGPIPE would have said
     # Everything is closed by now. Taking the interpreter apart, module by module, would only cost time.
     os._exit(status)
+
+
+def _hold_standard_descriptors() -> None:
+    """Descriptors 0 to 2 lead somewhere from now on: else the next file opened, guest memory perhaps, would
+    take the number of a closed standard output, and the console would be written into it."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # the loop condition took the number
+    os.close(fd)
 
 
 if __name__ == "__main__":

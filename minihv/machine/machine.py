@@ -87,7 +87,9 @@ class Machine:
         image = self.config.firmware if image is None else image
         if image is None:
             raise UsageError("expected a firmware ROM, found none; name one in the config or in the call")
-        data, name, file = _bytes_of(image, name)
+        if isinstance(image, str):
+            image = Path(image)  # no bundled guest is a ROM
+        data, name, file = _bytes_of(image, name, "firmware ROM")
         self._plan = load_firmware(file, data, board_facts(self.config))
         self.guest_name = name
         return self
@@ -169,7 +171,7 @@ class Machine:
             finally:
                 self._parts = self._supervisor = None
                 if supervisor.stuck:
-                    close_parts.pop_all()  # a thread still uses them
+                    supervisor.abandon(close_parts.pop_all().close)  # a thread still uses them
             self.outcome = parts.stop.outcome
             self._screen = _screen_text(parts)
             report = make_report(self.config, self.guest_name, plan, parts, supervisor.wall_ns)
@@ -178,10 +180,13 @@ class Machine:
 
     def stop(self, reason: str = "stopped") -> None:
         """End the run from any thread or signal handler; before the run, it ends at once."""
-        self._stop_early = outcome(reason)
+        self._stop(outcome(reason))
+
+    def _stop(self, end: Outcome) -> None:
+        self._stop_early = end
         parts = self._parts
         if parts is not None:
-            parts.stop(self._stop_early)
+            parts.stop(end)
 
     def switch_engine(self, name: str) -> None:
         """From any thread, a device's handler included, while the guest runs: let it go on on engine `name`
@@ -232,7 +237,7 @@ class Machine:
         return stack.enter_context(Trace(self.config.trace)).write
 
     def _console_broken(self, error: OSError) -> None:
-        self.stop("console-closed")
+        self._stop(outcome("console-closed", detail=error.strerror or str(error)))
 
     def _user_stop(self) -> None:
         self.stop("user")
@@ -270,12 +275,14 @@ class Machine:
         self.close()
 
 
-def _bytes_of(image: str | Path | bytes, name: str | None) -> tuple[bytes, str, str]:
+def _bytes_of(
+    image: str | Path | bytes, name: str | None, what: str = "guest image"
+) -> tuple[bytes, str, str]:
     """The image's bytes, what to call the guest, and what to call the file in messages."""
     if isinstance(image, bytes):
         return image, name or "image", name or "image"
     path = image if isinstance(image, Path) else find_image(image)
-    return read_image(path), name or str(image), str(path)
+    return read_image(path, what), name or str(image), str(path)
 
 
 def _close(parts: Parts) -> None:

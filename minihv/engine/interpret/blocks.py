@@ -1,7 +1,7 @@
 """Finding and building blocks: runs of decoded instructions as lists of ops."""
 
 from minihv.engine.interpret.cpu import CS, M32, Cpu, Mode
-from minihv.engine.interpret.decode import MAX_LENGTH, DecoderError, decoder
+from minihv.engine.interpret.decode import MAX_LENGTH, DecoderError, decoder, wide_far
 from minihv.engine.interpret.faults import BlockDied, GuestFault, protection
 from minihv.engine.interpret.physical import Physical
 from minihv.engine.interpret.site import Op, Site
@@ -106,6 +106,8 @@ class Blocks:
                 if ops:
                     break
                 self._refuse(reader.position)
+            if self.amd:
+                insn = wide_far(insn, mode.bits, code[used : reader.position])
             site = Site(cpu, insn, mode, ips[-1])
             builder: Builder | None = table.get(insn.mnemonic)
             ops.append(builder(site) if builder is not None else site.undefined())
@@ -144,6 +146,8 @@ class Blocks:
             if reader.last_error == DecoderError.NO_MORE_BYTES:
                 raise protection()  # the CS limit ends it
             self._refuse(reader.position)
+        if self.amd:
+            insn = wide_far(insn, mode.bits, (code + tail)[: reader.position])
         site = Site(cpu, insn, mode, cpu.rip)
         builder = self.table.get(insn.mnemonic)
         op = builder(site) if builder is not None else site.undefined()

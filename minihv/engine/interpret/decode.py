@@ -30,7 +30,7 @@ except ImportError as error:  # pragma: no cover - not on hosts that run the tes
 
 __all__ = [
     "MAX_LENGTH", "Code", "Decoder", "DecoderError", "DecoderOptions", "Instruction", "MemorySizeInfo",
-    "Mnemonic", "OpKind", "Register", "decoder", "encode", "general_register", "memory_bytes",
+    "Mnemonic", "OpKind", "Register", "decoder", "encode", "general_register", "memory_bytes", "wide_far",
 ]  # fmt: skip
 
 MAX_LENGTH = 15
@@ -44,6 +44,20 @@ _AL, _SPL, _R8L, _AX, _EAX, _RAX = (
 def decoder(bits: int, code: bytes, ip: int, amd: bool) -> Decoder:
     """A decoder of `code`, which starts at offset `ip`, in `bits`-bit mode."""
     return Decoder(bits, code, DecoderOptions.AMD if amd else DecoderOptions.NONE, ip=ip)
+
+
+_FAR_32 = frozenset((Code.JMP_M1632, Code.CALL_M1632))
+
+
+def wide_far(insn: Instruction, bits: int, code: bytes) -> Instruction:
+    """`insn`, decoded as AMD does from `code`, with the 64-bit offset that REX.W gives a far JMP or CALL.
+
+    AMD's processors ignore REX.W here (APM Vol. 3, JMP far); KVM's and QEMU's emulators do not, whatever
+    the vendor, and kernels are written for those.
+    """
+    if bits != 64 or insn.code not in _FAR_32:
+        return insn
+    return Decoder(64, code, DecoderOptions.NONE, ip=insn.ip).decode()
 
 
 def encode(insn: Instruction, bits: int, ip: int) -> bytes:

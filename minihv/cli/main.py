@@ -1,5 +1,6 @@
 """`minihv`: finds the command, runs it, and turns every error into one sentence and a status."""
 
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,6 +14,14 @@ from minihv.errors import EXIT_CANNOT_START, EXIT_OK, EXIT_USAGE, MinihvError
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 """128 + SIGINT and 128 + SIGPIPE, as a shell has them."""
+
+ADVICE = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "the whole host is out of open files",
+    errno.ENOMEM: "free some memory, or give the guest less (-m)",
+    errno.ENOSPC: "send the output to a place with room",
+}
+"""errno -> what to do."""
 
 COMMANDS = {
     "run": "run a guest on a virtual machine",
@@ -80,10 +89,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         leave_stdout()  # no message, as nobody reads, and no traceback at the end
         return EXIT_BROKEN_PIPE
     except OSError as error:
-        # Commands make sentences of what they expect; what is left is click that cannot print its help.
+        # Commands make sentences of what they expect. What is left: click cannot print its help, or the
+        # process may not open another file.
         leave_stdout()
-        where = error.filename or "standard output"
-        return fail(f"the host refused to go on with {where}: {error.strerror}", EXIT_CANNOT_START)
+        where = f"{error.filename}: " if error.filename else ""
+        advice = ADVICE.get(error.errno or 0, "`minihv doctor` shows what this host can do")
+        return fail(
+            f"{where}the host refused to go on: {error.strerror or error}; {advice}", EXIT_CANNOT_START
+        )
     return result if isinstance(result, int) else EXIT_OK
 
 

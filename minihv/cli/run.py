@@ -26,7 +26,7 @@ Exit status:
   {errors.EXIT_GUEST_CRASHED:3}               the guest crashed (triple fault), or its engine could not go on
   {errors.EXIT_TIMED_OUT:3}               --timeout is over
   {errors.EXIT_BUDGET_SPENT:3}               --max-exits are used up
-  {errors.EXIT_VMM_STOPPED:3}               a device handler failed, or nobody reads the console any more
+  {errors.EXIT_VMM_STOPPED:3}               a device handler failed, or the console takes no more output
   130, 143          SIGINT, SIGTERM
 minihv's own are even and above 128: port 0xf4 gives odd ones only, port 0xf8 none so high.
 """

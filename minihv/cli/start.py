@@ -33,9 +33,11 @@ def main() -> NoReturn:
 def _hold_standard_descriptors() -> None:
     """Descriptors 0 to 2 lead somewhere from now on: else the next file opened, guest memory perhaps, would
     take the number of a closed standard output, and the console would be written into it."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass  # the loop condition took the number
-    os.close(fd)
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
 
 
 if __name__ == "__main__":

@@ -49,7 +49,10 @@ def tell(text: str | bytes) -> None:
 
 def leave_stdout() -> None:
     """Point standard output to nowhere, so that what is still buffered harms nobody when the process ends."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+    except OSError:
+        return  # no descriptor to be had: the end of the process copes with what cannot be flushed, too
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
 

@@ -14,6 +14,9 @@ from minihv.devices.pit import Pit8254
 from minihv.interfaces import Clock, InterruptTarget, IrqLine
 
 GSI_PIT = 0
+_KVM_PIC_LINES = 0
+_KVM_IOAPIC_LINES = 16
+"""Offsets of last_irr in struct kvm_pic_state and of irr in struct kvm_ioapic_state."""
 _PIC_LINES = 16
 
 
@@ -74,18 +77,29 @@ class IrqChips:
             lapic.tick(now)
 
     def save(self) -> dict[str, bytes]:
-        """State of PIC, IOAPIC and PIT in KVM's layouts, as `Engine.controllers` gives it."""
-        return {"pic": self.pic.to_kvm(), "ioapic": self.ioapic.to_kvm(), "pit": self.pit.to_kvm()}
+        """State of PIC, IOAPIC and PIT in KVM's layouts, as `Engine.controllers` gives it.
+
+        KVM's PIT gives pulses and holds its line low between them. A line saved high, as the 8254's output
+        is, would swallow the first pulse; and KVM sends no second one before the first is acknowledged.
+        """
+        pic, ioapic = bytearray(self.pic.to_kvm()), bytearray(self.ioapic.to_kvm())
+        pic[_KVM_PIC_LINES] &= ~(1 << GSI_PIT)
+        ioapic[_KVM_IOAPIC_LINES] &= ~(1 << GSI_PIT)
+        return {"pic": bytes(pic), "ioapic": bytes(ioapic), "pit": self.pit.to_kvm()}
 
     def save_lapics(self) -> list[bytes]:
         """The LAPICs' register pages in KVM's layout."""
         return [lapic.to_kvm() for lapic in self.lapics]
 
     def load(self, controllers: Mapping[str, bytes], lapics: Sequence[bytes]) -> None:
-        """The reverse of the two. The PIT's load times are taken to be on this machine's clock."""
+        """The reverse of the two. The PIT's load times are taken to be on this machine's clock.
+
+        The PIT goes first: its output rising to where it is must not count as a tick.
+        """
+        if "pit" in controllers:
+            self.pit.from_kvm(controllers["pit"], same_clock=True)
         self.pic.from_kvm(controllers["pic"])
         self.ioapic.from_kvm(controllers["ioapic"])
-        self.pit.from_kvm(controllers["pit"], same_clock=True)
         for lapic, page in zip(self.lapics, lapics, strict=True):
             lapic.from_kvm(page)
 

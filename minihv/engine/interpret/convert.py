@@ -57,6 +57,7 @@ def get_state(cpu: Cpu) -> CpuState:
             exception=1 if cpu.trap else None,
             exception_pending=bool(cpu.trap),
             payload=cpu.trap or None,
+            interrupt=cpu.accepted,
             nmi_pending=cpu.nmi_pending,
             nmi_masked=cpu.nmi_masked,
             shadow_sti=cpu.shadow_sti,
@@ -122,6 +123,8 @@ def _events(cpu: Cpu, state: CpuState) -> None:
     cpu.nmi_pending = events.nmi_pending or events.nmi_injected
     cpu.nmi_masked = events.nmi_masked and not events.nmi_injected
     cpu.shadow_sti, cpu.shadow_mov_ss = events.shadow_sti, events.shadow_mov_ss
+    # Exceptions and INT n come again when the instruction at RIP is executed; an acknowledged interrupt not.
+    cpu.accepted = None if events.interrupt_soft else events.interrupt
     cpu.shutdown = events.triple_fault
     cpu.halted = state.mp_state is MpState.HALTED
     cpu.wait_sipi = state.mp_state in (MpState.INIT_RECEIVED, MpState.UNINITIALIZED)

@@ -142,6 +142,8 @@ class Cpu:
         self.halt_reported = False
         """The VMM knows of this HLT already."""
         self.wait_sipi = False
+        self.accepted: int | None = None
+        """Vector that another engine had acknowledged but not delivered when it handed the state over."""
         self.shutdown = False
         self.shadow_sti = False
         self.shadow_mov_ss = False

@@ -378,6 +378,10 @@ class InterpretVcpu:
     def _interrupt(self) -> None:
         """Take a pending NMI or interrupt, if it may be taken now."""
         cpu = self.cpu
+        if cpu.accepted is not None:
+            vector, cpu.accepted = cpu.accepted, None
+            cpu.halted = False
+            interrupts.deliver(cpu, vector, interrupts.EXTERNAL, None)
         if cpu.nmi_pending and not cpu.nmi_masked:
             cpu.nmi_pending = False
             cpu.nmi_masked = True

@@ -26,6 +26,7 @@ EXIT_NAMES: dict[str, tuple[str, str, str]] = {
     "hypercall": ("KVM_EXIT_HYPERCALL", "VMCALL (18)", "VMEXIT_VMMCALL (0x81)"),
     "msr": ("KVM_EXIT_X86_RDMSR/WRMSR", "MSR_READ/WRITE (31, 32)", "VMEXIT_MSR (0x7c)"),
     "system-event": ("KVM_EXIT_SYSTEM_EVENT", "-", "-"),
+    "rescued": ("KVM_EXIT_INTERNAL_ERROR, emulation failed", "-", "-"),
     "fault": ("KVM_EXIT_INTERNAL_ERROR/FAIL_ENTRY", "entry failures (33, 34)", "VMEXIT_INVALID (-1)"),
 }
 """Canonical name of an exit -> KVM's, VMX's (SDM Vol. 3D, Appendix C) and SVM's (APM Vol. 2, Appendix C)."""
@@ -95,15 +96,16 @@ class VcpuStats(Record):
         self.kicks = 0
         """Times the guest was left because the VMM, not the guest, wanted it."""
         self.counters: list[Counter] = []
-        self.overflow: dict[str, Counter] = {}
-        """Where sites beyond MAX_SITES go, by exit name."""
+        self.overflow: dict[tuple[str, str], Counter] = {}
+        """Where sites beyond MAX_SITES go, by exit name and direction."""
 
     def open(self, info: SiteInfo) -> Counter:
         """A counter for a new site, or the shared one of its kind once there are too many."""
         if len(self.counters) >= MAX_SITES:
-            shared = self.overflow.get(info.name)
+            key = info.name, info.direction
+            shared = self.overflow.get(key)
             if shared is None:
-                shared = self.overflow[info.name] = Counter(SiteInfo(info.name, register="(other sites)"))
+                shared = self.overflow[key] = Counter(SiteInfo(*key, register="(other sites)"))
                 self.counters.append(shared)
             return shared
         counter = Counter(info)

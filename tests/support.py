@@ -93,7 +93,7 @@ class Run(NamedTuple):
 
 
 def machine(code: bytes, **config: Any) -> Machine:
-    """A machine with `code` loaded: in real mode unless `format` says otherwise, under kvm, for 20 s at most."""
+    """A machine with `code` loaded: real mode unless `format` says otherwise, under kvm, 20 s at most."""
     fields = {"engine": "kvm", "format": "flat16", "timeout": 20.0, **config}
     return Machine(MachineConfig(**fields)).load(code, "guest")
 

@@ -3,7 +3,7 @@
 A board is a table of what sits where. Devices know offsets, engines know exits; the two meet here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -151,6 +151,11 @@ class Board:
     def _asked(self, method: str) -> list[Callable[..., Any]]:
         owners = (*self.timers, *self.devices)
         return [call for owner in owners if (call := getattr(owner, method, None)) is not None]
+
+    def disown(self, devices: Iterable[Device]) -> None:
+        """Somebody else closes these `devices`."""
+        others = set(map(id, devices))
+        self.devices = [device for device in self.devices if id(device) not in others]
 
     def close(self) -> None:
         """Close every device once, the later ones first, whatever of them raises."""

@@ -80,6 +80,11 @@ class Parts:
     def board(self, board: Board) -> None:
         self._board = board
 
+    @property
+    def has_board(self) -> bool:
+        """`build` has come that far."""
+        return self._board is not None
+
     def kick(self) -> None:
         """Make every vCPU come back from its engine."""
         for vcpu in self.vcpus:
@@ -146,6 +151,8 @@ def _build(
         install(parts, config.engine)
         parts.vcpus[0].set_state(plan.state)
     except BaseException:
+        if parts.has_board:
+            parts.board.disown(f.device for f in fittings)  # `build` closes these
         parts.close()
         raise
     return parts

@@ -12,6 +12,7 @@ from minihv.errors import HostError, UsageError
 from minihv.interfaces import Engine, EngineConfig, IrqLine, TurnVcpu
 from minihv.machine.clock import InstructionClock
 from minihv.machine.lines import unconnected
+from minihv.machine.rescue import Rescuer
 from minihv.machine.turns import Turns
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ def install(parts: "Parts", name: str) -> None:
     parts.turns = None
     for loop, vcpu in zip(parts.loops, parts.vcpus, strict=True):
         loop.take(vcpu, takes_turns=not engine.traits.parallel)
+        loop.rescue = (
+            Rescuer(parts.memory, config.cpus) if config.rescue and engine.traits.may_give_up else None
+        )
     if not engine.traits.parallel:
         parts.turns = Turns(parts.loops, parts.board, parts.clock, parts.stop, parts.pause)
     parts.lines.connect(_inputs(parts, engine))
@@ -102,6 +106,8 @@ def hop(parts: "Parts", name: str) -> None:
         else:
             parts.engine.set_controllers(controllers)
     except BaseException as error:
+        if parts.engine is not None and parts.engine is not old:
+            parts.engine.close()
         parts.engine, parts.chips = old, old_chips
         raise HostError(f"the guest could not go on with engine {name}: {error}") from error
     finally:

@@ -47,6 +47,9 @@ class Supervisor:
         self._wake_lock = threading.RLock()
         self._threads: list[threading.Thread] = []
         self._wanted_engine = ""
+        self._busy = 0
+        """Threads inside `run_group`."""
+        self._abandoned: Callable[[], None] | None = None
         self.wall_ns = 0
 
     def run(self) -> None:
@@ -99,6 +102,23 @@ class Supervisor:
         """Names of vCPU threads that did not end: nothing that they use may be closed."""
         return [thread.name for thread in self._threads if thread.is_alive()]
 
+    def abandon(self, close: Callable[[], None]) -> None:
+        """Nobody waits for the stuck threads any more: the last of them calls `close`, if it ever ends."""
+        with self._wake_lock:
+            if self._busy:
+                self._abandoned = close
+                return
+        close()
+
+    def _body(self, group: Sequence[VcpuLoop]) -> None:
+        """What a vCPU thread does."""
+        run_group(group, self._parts.turns)
+        with self._wake_lock:
+            self._busy -= 1
+            close = None if self._busy else self._abandoned
+        if close is not None:
+            close()
+
     def _wake_sleepers(self) -> None:
         if self._parts.turns is not None:
             self._parts.turns.wake()
@@ -118,10 +138,15 @@ class Supervisor:
         )
         for group in groups:
             name = f"vcpu{group[0].stats.index}"
-            thread = threading.Thread(
-                target=run_group, args=(group, self._parts.turns), name=name, daemon=True
-            )
-            thread.start()
+            thread = threading.Thread(target=self._body, args=(group,), name=name, daemon=True)
+            with self._wake_lock:
+                self._busy += 1
+            try:
+                thread.start()
+            except BaseException:
+                with self._wake_lock:
+                    self._busy -= 1
+                raise
             self._threads.append(thread)
 
     def _join(self) -> None:
@@ -163,6 +188,8 @@ class Supervisor:
             if deadline is not None:
                 wait = min(wait, deadline - now)
             readable = {fd for fd, _ in poller.poll(max(wait, 0) / 1e6)}
+            if self._wake_fd in readable:
+                os.eventfd_read(self._wake_fd)  # else the next poll would not sleep
             if keyboard is not None and (keyboard.fd in readable or keyboard.waiting):
                 keyboard.pump(keyboard.fd in readable, board.serial.receive)
                 if parts.turns is not None:

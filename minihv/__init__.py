@@ -8,13 +8,13 @@ Names are imported on first use: `import minihv` costs nothing.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from minihv.errors import MinihvError
+    from minihv.errors import MinihvError, UsageError
     from minihv.interfaces import Device
     from minihv.machine.config import MachineConfig
     from minihv.machine.machine import Machine
     from minihv.report.model import Report
 
-__all__ = ["Device", "Machine", "MachineConfig", "MinihvError", "Report"]
+__all__ = ["Device", "Machine", "MachineConfig", "MinihvError", "Report", "UsageError"]
 
 _HOME = {
     "Device": "minihv.interfaces",
@@ -22,6 +22,7 @@ _HOME = {
     "MachineConfig": "minihv.machine.config",
     "MinihvError": "minihv.errors",
     "Report": "minihv.report.model",
+    "UsageError": "minihv.errors",
 }
 
 

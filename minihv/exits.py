@@ -183,19 +183,31 @@ class SystemEvent(Record):
 
 
 class Fault(Record):
-    """The engine gave up. Data, not an exception: the machine ends and reports it.
+    """The engine gave up. Data, not an exception: the machine rescues the vCPU, or ends and reports it.
 
     `kind` is one of "internal-error", "fail-entry", "unknown-exit", "unsupported"; `message` is one
-    sentence; `instruction` holds the bytes of the instruction at `rip` where they are known.
+    sentence; `instruction` holds the bytes of the instruction at `rip` where they are known. `rescuable`:
+    the state is as before that instruction, and another engine may execute it. `rescued` is its text, once
+    that has happened.
     """
 
-    __slots__ = ("kind", "message", "instruction", "rip")
+    __slots__ = ("kind", "message", "instruction", "rip", "rescuable", "rescued")
 
-    def __init__(self, kind: str, message: str, instruction: bytes, rip: int) -> None:
+    def __init__(
+        self,
+        kind: str,
+        message: str,
+        instruction: bytes,
+        rip: int,
+        rescuable: bool = False,
+        rescued: str = "",
+    ) -> None:
         self.kind = kind
         self.message = message
         self.instruction = instruction
         self.rip = rip
+        self.rescuable = rescuable
+        self.rescued = rescued
 
 
 Exit = (

@@ -75,6 +75,8 @@ class EngineTraits(NamedTuple):
     counts_instructions: bool
     """`run(budget)` is exact and `Vcpu.instructions` is kept."""
     single_step: bool
+    may_give_up: bool = False
+    """It may return a `Fault` with `rescuable` set."""
 
 
 class Site(Protocol):

@@ -86,12 +86,15 @@ class Number(click.ParamType[int]):
 @click.option("--stats-json", metavar="FILE", help="Write the report as one JSON object; - is stdout.")
 @click.option("--clock", type=click.Choice(limits.CLOCKS), default="real", show_default=True,
               help="Guest time: the host's, or counted instructions (a run repeats exactly).")  # fmt: skip
+@click.option("--rescue", type=click.Choice(("on", "off")), default="on", show_default=True,
+              help="Let the interpreter execute single instructions that KVM gives up on.")  # fmt: skip
 @click.option("--trace", metavar="FILE", help="Write every exit as one line of JSON.")
 def command(
     guest: str | None, kernel: str | None, stats: bool, stats_json: str | None, **options: Any
 ) -> int:
     """Run GUEST, a bundled guest's name or the path of an image, and end with its status."""
     guest = _one_guest(guest, kernel, options["firmware"])
+    options["rescue"] = options["rescue"] == "on"
     machine = Machine(MachineConfig(**options))
     if guest is None:
         machine.load_firmware()

@@ -51,6 +51,7 @@ class _Fields(NamedTuple):
     max_exits: int | None = None
     trace: str | None = None
     clock: str = "real"
+    rescue: bool = True
 
 
 class MachineConfig(_Fields):

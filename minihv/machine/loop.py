@@ -42,6 +42,9 @@ RECENT = 16
 
 AUTOPSY_REASONS = frozenset(("triple-fault", "guest-crash", "engine-fault", "handler-failed", "vmm-failed"))
 
+Rescue = Callable[[Vcpu, Fault, Callable[[Exit], bytes | None]], str | None]
+"""See `minihv.machine.rescue.Rescuer`."""
+
 Observer = Callable[[int, Exit, SiteInfo, int, int], None]
 """(vCPU index, exit, what it was, host time when the guest was left, ns of handling): trace, timeline."""
 
@@ -95,6 +98,8 @@ class VcpuLoop:
         """Somebody else looks after sleeping vCPUs: see `minihv.machine.turns`."""
         self.wakeable = False
         """The last HLT was with interrupts on."""
+        self.rescue: Rescue | None = None
+        """Executes what the engine cannot; None: such a fault ends the machine."""
         self._stop = stop
         self._idle = idle
         self._take_exit = take_exit
@@ -152,7 +157,7 @@ class VcpuLoop:
             Halt: Lane(self._halt, rip, plain("hlt")),
             Shutdown: Lane(self._shutdown, rip, plain("shutdown")),
             DebugStop: Lane(self._debug_stop, rip, plain("debug")),
-            Fault: Lane(self._fault, rip, plain("fault")),
+            Fault: Lane(self._fault, lambda e: (e.rescued, e.rip), _fault_info),
             SystemEvent: Lane(self._system_event, rip, plain("system-event")),
             Hypercall: Lane(
                 dispatch.hypercall, lambda e: (e.number, e.rip), lambda e: SiteInfo("hypercall", "", e.number)
@@ -322,7 +327,16 @@ class VcpuLoop:
         self._stop(outcome("debug-stop"))
 
     def _fault(self, exit: Fault) -> None:
+        if self.rescue is not None and exit.rescuable:
+            exit.rescued = self.rescue(self.vcpu, exit, self._answer) or ""
+        if exit.rescued:
+            return
         self._stop(outcome("engine-fault", detail=exit.message))
+
+    def _answer(self, exit: Exit) -> bytes | None:
+        """What a rescued instruction asks of the board; counted with the rescue."""
+        lane = self.lanes.get(exit.__class__)
+        return lane.handle(exit) if lane is not None else None
 
     def _system_event(self, exit: SystemEvent) -> None:
         reasons = {
@@ -333,3 +347,7 @@ class VcpuLoop:
         reason = reasons.get(exit.kind)
         if reason is not None:
             self._stop(outcome(reason))
+
+
+def _fault_info(exit: Fault) -> SiteInfo:
+    return SiteInfo("rescued", register=exit.rescued) if exit.rescued else SiteInfo("fault")

@@ -83,7 +83,8 @@ def _internal_error(run: Any, rip: int) -> Exit:
         failure = run.emulation
         if failure.ndata >= 3 and failure.flags & abi.EMULATION_FLAG_BYTES:
             code = bytes(failure.insn_bytes[0 : min(failure.insn_size, 15)])
-    return Fault("internal-error", f"KVM internal error: {what}", code, rip)
+    rescuable = suberror == abi.INTERNAL_ERROR_EMULATION
+    return Fault("internal-error", f"KVM internal error: {what}", code, rip, rescuable)
 
 
 def _unknown(run: Any, rip: int) -> Exit:

@@ -46,6 +46,7 @@ class KvmEngine:
             parallel=True,
             counts_instructions=False,
             single_step=True,
+            may_give_up=True,
         )
         self.kernel_lapic = config.irqchip != "none"
         self._vcpus: list[KvmVcpu] = []
@@ -166,11 +167,10 @@ class KvmEngine:
         }
 
     def poll(self) -> None:
-        """With the LAPIC in the kernel HLT does not come back: ask the sleepers whether they can wake."""
-        if not self.kernel_lapic:
-            return
+        """With the LAPIC in the kernel HLT does not come back: ask the sleepers whether they can wake. Where
+        the kernel emulates ring 0, also ask who is awake whether it hangs in an instruction."""
         for vcpu in self._vcpus:
-            if vcpu.blocked():
+            if self.emulates_ring0 or (self.kernel_lapic and vcpu.blocked()):
                 vcpu.probe()
 
     def close(self) -> None:

@@ -36,6 +36,9 @@ from minihv.x86.state import SEGMENT_NAMES, CpuState, MpState
 if TYPE_CHECKING:
     from minihv.engine.kvm.engine import KvmEngine
 
+HYPERCALLS = (b"\x0f\x01\xc1", b"\x0f\x01\xd9")
+"""VMCALL and VMMCALL."""
+
 KICK_SIGNAL = signal.SIGURG
 """Blocked on vCPU threads except inside KVM_RUN (KVM_SET_SIGNAL_MASK), so it needs no handler and no
 process-wide state; and its default action is to do nothing, so a stray one is harmless."""
@@ -184,7 +187,15 @@ class KvmVcpu:
             regs = self.port.load_regs()
             if not regs.rflags & 0x200:
                 return Idle(regs.rip)
-        return None
+        return self._hung() if self._engine.emulates_ring0 else None
+
+    def _hung(self) -> Fault | None:
+        """Under PVM KVM_RUN executes a VMCALL in ring 0 for ever, without getting behind it."""
+        rip = self.port.load_regs().rip
+        code = self._code(rip)[:3]
+        if code not in HYPERCALLS:
+            return None
+        return Fault("internal-error", "PVM does not get behind this instruction", code, rip, rescuable=True)
 
     def _run_failed(self, error: OSError) -> Fault:
         rip = self.port.load_regs().rip

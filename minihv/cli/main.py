@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from minihv.cli.words import fail, leave_stdout, tell
+from minihv.cli.words import fail, leave_stdout
 from minihv.errors import EXIT_CANNOT_START, EXIT_OK, EXIT_USAGE, MinihvError
 
 EXIT_INTERRUPTED = 130
@@ -74,7 +74,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         result = cli.main(args=words, prog_name="minihv", standalone_mode=False)
-        tell("")  # what click printed may still wait in a buffer: let it fail here
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:

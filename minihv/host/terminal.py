@@ -9,6 +9,7 @@ import signal
 import termios
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -68,9 +69,16 @@ class RawTerminal:
         """Raw mode on; nothing happens in the background or without a terminal."""
         if self.raw or not os.isatty(self.fd) or not self._in_foreground():
             return
-        self._saved = termios.tcgetattr(self.fd)
+        try:
+            self._saved = termios.tcgetattr(self.fd)
+        except termios.error:
+            return  # the terminal hung up
         self.raw = True  # before it is so: an interrupt in between must not leave the terminal raw
-        termios.tcsetattr(self.fd, termios.TCSADRAIN, _raw_mode(self._saved))
+        self._set_raw(self._saved)
+
+    def _set_raw(self, saved: list[Any]) -> None:
+        with suppress(termios.error):  # it hung up: there is nothing to set, and SIGHUP tells the machine
+            termios.tcsetattr(self.fd, termios.TCSADRAIN, _raw_mode(saved))
 
     def suspend(self) -> None:
         """The terminal as it was found."""
@@ -101,7 +109,7 @@ class RawTerminal:
             self.resume()
         elif self._saved is not None and self._in_foreground():
             # Stopped by SIGSTOP, which nobody can catch: the shell may have changed the mode since.
-            termios.tcsetattr(self.fd, termios.TCSADRAIN, _raw_mode(self._saved))
+            self._set_raw(self._saved)
 
 
 class EscapeFilter:

@@ -170,7 +170,7 @@ IMAGES = _rows(
     run good.elf --entry 0x10          | good.elf: | 0x100000..0x10001f | found 0x10
     run empty --format flat32          | empty: expected a flat image, found an empty file
     run code.bin --format flat64 --entry 5 | code.bin: | 0x100000..0x10001f | found 0x5
-    run code.bin --format flat64 --load-address 0x8000000 | code.bin: | at 0x8000000 | does not fit into guest RAM
+    run code.bin --format flat64 --load-address 0x8000000 | code.bin: | at 0x8000000 | not fit into guest RAM
     run code.bin --format flat64 --load-address 0xa0000 | code.bin: | covers video memory
     run code.bin --format flat16 --load-address 0x200000 | code.bin: | below 1 MiB, found 0x200000
     run module100m --format flat32     | module100m: | needs 0x6400000 bytes, there are 0x4000000

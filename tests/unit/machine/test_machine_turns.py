@@ -2,7 +2,7 @@
 
 from typing import Any, cast
 
-from test_loop import FakeVcpu, out
+from test_machine_loop import FakeVcpu, out
 
 from minihv import exits as x
 from minihv.bus import Bus

@@ -1,8 +1,8 @@
 """Linear to guest-physical: the page walk with rights, accessed and dirty bits (SDM Vol. 3A, chapter 4).
 
 What the fast paths use (`space`) is filled from here and thrown away whole on every event that may
-invalidate it: a TLB may forget at any time, so global pages and PCIDs need no bookkeeping. `x86.paging`
-has the same walk for people: with names and reasons, and without side effects.
+invalidate it but INVLPG: a TLB may forget at any time, so global pages and PCIDs need no bookkeeping.
+`x86.paging` has the same walk for people: with names and reasons, and without side effects.
 """
 
 from typing import TYPE_CHECKING
@@ -42,6 +42,9 @@ _HIGH = ((1 << 52) - 1) & ~_PHYS
 """Reserved in every 64-bit entry: address bits 51..MAXPHYADDR."""
 _RIGHTS = _RW | _US
 _PAGE = 0xFFF
+_LARGE_SHIFTS = (21, 22, 30)
+_MOST_LARGE, _MOST_FETCHED = 4096, 4096
+"""Bounds of what a guest can make us remember."""
 _PDPTE_RESERVED = _HIGH | 0xFFF0_0000_0000_0000 | 0x1E6
 """PAE PDPTE: bits 1, 2, 5-8 and everything above MAXPHYADDR (SDM Vol. 3A, table 4-8)."""
 
@@ -56,6 +59,10 @@ class Mmu:
         """All views of memory to forget in on a flush."""
         self.pdptes = [0, 0, 0, 0]
         """PAE: the four PDPTE registers, loaded with CR3 (SDM Vol. 3A, 4.4.1)."""
+        self._fetched: dict[int, int] = {}
+        """Translations for fetches: linear page number * 2 + user -> GPA of the page."""
+        self._large: set[int] = set()
+        """Regions (shift, linear address >> shift) translated by large pages since the last flush."""
 
     # --- forgetting ---------------------------------------------------------------------------------
 
@@ -63,7 +70,26 @@ class Mmu:
         """Forget all translations, and which block a RIP means."""
         for space in self.spaces:
             space.flush()
+        self._fetched.clear()
+        self._large.clear()
         self.cpu.forget_blocks()
+
+    def invalidate(self, lin: int) -> None:
+        """INVLPG: forget the page at `lin`; everything where a large page was there (SDM Vol. 3A, 4.10.4.1)."""
+        if any((shift, lin >> shift) in self._large for shift in _LARGE_SHIFTS):
+            self.flush()
+            return
+        page = lin >> 12
+        for space in self.spaces:
+            space.forget(page)
+        user = self._fetched.pop(page << 1 | 1, None)
+        if self._fetched.pop(page << 1, user) is not None:
+            self.cpu.forget_blocks()
+
+    def _note_large(self, lin: int, shift: int) -> None:
+        if len(self._large) >= _MOST_LARGE:
+            self.flush()
+        self._large.add((shift, lin >> shift))
 
     def flush_data(self) -> None:
         """Forget what loads and stores use; RFLAGS.AC or PKRU changed, which never affects fetches."""
@@ -123,9 +149,23 @@ class Mmu:
         cpu = self.cpu
         if not cpu.cr0 & CR0_PG:
             return lin
+        if fetch:
+            return self._translate_fetch(lin, user)
         if not cpu.cr4 & CR4_PAE:
             return self._walk32(lin & 0xFFFFFFFF, write, user, fetch, implicit)
         return self._walk64(lin, write, user, fetch, implicit)
+
+    def _translate_fetch(self, lin: int, user: bool) -> int:
+        """Blocks are looked up often, after every flush of the block tables: walk once per page."""
+        key = lin >> 12 << 1 | user
+        page = self._fetched.get(key)
+        if page is None:
+            walk = self._walk64 if self.cpu.cr4 & CR4_PAE else self._walk32
+            page = walk(lin, False, user, True, False) & ~_PAGE
+            if len(self._fetched) >= _MOST_FETCHED:
+                self._fetched.clear()
+            self._fetched[key] = page
+        return page | lin & _PAGE
 
     def _error(self, lin: int, code: int, write: bool, user: bool, fetch: bool) -> Exception:
         cpu = self.cpu
@@ -180,6 +220,7 @@ class Mmu:
             new = _A | (_D if write else 0)
             if pde & new != new:
                 self._set(pde_at, 4, new)
+            self._note_large(lin, 22)
             return (pde & 0xFFC00000) | (pde >> 13 & 0xFF) << 32 | (lin & 0x3FFFFF)
         if not pde & _A:
             self._set(pde_at, 4, _A)
@@ -207,12 +248,13 @@ class Mmu:
             table, shift, ignored = entry & _PHYS & ~_PAGE, 21, 0x7FF0_0000_0000_0000
             reserved |= ignored
         rights, nx = _RIGHTS, 0
+        frames = self.physical.frames
         while True:
             at = table | (lin >> shift & 0x1FF) << 3
-            entry_or_none = self._entry(at, 8)
-            if not entry_or_none or not entry_or_none & _P:
+            frame = frames.get(at >> 12) or self.physical.frame(at)
+            entry = 0 if frame is None else frame.views[8][(at & _PAGE) >> 3]
+            if not entry & _P:
                 raise self._error(lin, 0, write, user, fetch)
-            entry = entry_or_none
             bad = reserved
             leaf = shift == 12
             if not leaf and entry & _PS:
@@ -235,6 +277,8 @@ class Mmu:
         new = _A | (_D if write else 0)
         if entry & new != new:
             self._set(at, 8, new)
+        if shift > 12:
+            self._note_large(lin, shift)
         offset = (1 << shift) - 1
         return (entry & _PHYS & ~_PAGE & ~offset) | (lin & offset)
 

@@ -68,6 +68,13 @@ class Space:
         for views in self.writes.values():
             views.clear()
 
+    def forget(self, page: int) -> None:
+        """Forget one page, by linear page number."""
+        for views in self.reads.values():
+            views.pop(page, None)
+        for views in self.writes.values():
+            views.pop(page, None)
+
     def flush_writes(self) -> None:
         """Forget which pages may be written."""
         for views in self.writes.values():

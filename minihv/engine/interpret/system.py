@@ -224,12 +224,15 @@ def clts(s: Site) -> Op:
 
 
 def invlpg(s: Site) -> Op:
-    cpu = s.cpu
+    """INVLPG: no access, so neither limits nor the canonical form are checked."""
+    cpu, effective, seg = s.cpu, s.effective(), s.cpu.seg[s.segment()]
+    based, width = s.mode.bits != 64 or s.segment() >= FS, s.mode.address_mask
     s.ends_block()
 
     def op() -> None:
         require_cpl0(cpu)
-        cpu.mmu.flush()
+        lin = effective()
+        cpu.mmu.invalidate(lin + seg.base & width if based else lin)
 
     return op
 

@@ -1,10 +1,12 @@
 """Recorded statistics -> Report, after the vCPU threads have ended."""
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from minihv.boot.plan import BootPlan
 from minihv.errors import GuestMemoryError
+from minihv.interfaces import Engine
 from minihv.machine.build import Parts
 from minihv.machine.config import MachineConfig
 from minihv.machine.loop import VcpuLoop
@@ -18,7 +20,7 @@ def make_report(config: MachineConfig, name: str, plan: BootPlan, parts: Parts, 
     assert end is not None
     return Report(
         engine=engine.name,
-        host={**engine.describe(), "python": sys.version.split()[0]},
+        host=_host(engine),
         guest={
             "name": name,
             "format": plan.format,
@@ -36,6 +38,17 @@ def make_report(config: MachineConfig, name: str, plan: BootPlan, parts: Parts, 
         passed_over=tuple(parts.passed_over),
         autopsy="\n\n".join(filter(None, (_autopsy(loop, plan, parts) for loop in parts.loops))),
     )
+
+
+def _host(engine: Engine) -> Mapping[str, str]:
+    """What numbers must be labelled with; what the engine itself tells wins."""
+    host = {"python": sys.version.split()[0], **engine.describe()}
+    if "cpu" not in host:
+        from minihv.engine.kvm.kind import read_cpu
+
+        cpu = read_cpu()
+        host = {"kvm": "not used", "cpu": cpu.model or cpu.vendor, "kernel": os.uname().release, **host}
+    return host
 
 
 def _vcpu_report(loop: VcpuLoop) -> VcpuReport:

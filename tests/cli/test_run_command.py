@@ -150,7 +150,7 @@ def test_stats_json(typed: Typed, tmp_path: Path, engine: str) -> None:
     assert told["schema"] == "minihv.report/1"
     assert {"engine", "host", "guest", "outcome", "wall_ns", "vcpus", "exits", "kernel_counters"} <= set(told)
     assert told["engine"] == engine
-    assert {"cpu", "kernel"} <= set(told["host"])
+    assert {"kvm", "cpu", "kernel", "python"} <= set(told["host"])
     assert told["guest"]["name"] == "hello"
     assert told["outcome"] == {"reason": "exit", "status": 0, "detail": ""}
     assert told["wall_ns"] > 0

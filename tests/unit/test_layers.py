@@ -19,6 +19,7 @@ LAYERS = {
     "x86.state": 1,
     "memory": 2,
     "bus": 2,
+    "deferred": 2,
     "x86": 2,
     "devices": 3,
     "host": 3,
@@ -26,7 +27,9 @@ LAYERS = {
     "engine": 4,
     "machine": 5,
     "report": 5,
+    "verify": 5,
     "cli": 6,
+    "__main__": 6,
 }
 """Module or package below minihv -> its layer; the longest name that fits counts."""
 
@@ -67,12 +70,12 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def layer(name: str) -> int:
-    """The layer of a module below minihv, by the longest entry of LAYERS."""
+    """The layer of a module below minihv, by the longest entry of LAYERS; -1 where it has none."""
     while name:
         if name in LAYERS:
             return LAYERS[name]
         name = name.rpartition(".")[0]
-    raise KeyError(name)
+    return -1
 
 
 def arrows() -> Iterator[tuple[str, str, str]]:
@@ -96,8 +99,7 @@ def upward(found: Iterable[tuple[str, str, str]]) -> list[str]:
 
 def test_every_module_has_a_layer() -> None:
     assert len(modules()) > 100
-    for name in modules():
-        assert layer(name) in range(7), name
+    assert [name for name in modules() if layer(name) < 0] == []
 
 
 def test_imports_go_downwards() -> None:

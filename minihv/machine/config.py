@@ -46,6 +46,7 @@ class _Fields(NamedTuple):
     firmware: str | None = None
     serial: str = "buffer"
     serial_input: bytes | None = None
+    serial_input_file: str | None = None
     display: str = "none"
     timeout: float | None = None
     max_exits: int | None = None
@@ -58,7 +59,7 @@ class MachineConfig(_Fields):
     """One machine. Raises UsageError for a value that cannot be meant.
 
     `memory` is in bytes; `timeout` in seconds of host time; `load_address` and `entry` are GPAs for flat
-    images. `modules` are paths. `serial` says where COM1 goes; `serial_input` feeds it from memory.
+    images. `modules` are paths. `serial` says where COM1 goes; `serial_input` feeds it from memory, `serial_input_file` from a file.
     """
 
     __slots__ = ()
@@ -101,6 +102,8 @@ class MachineConfig(_Fields):
                 raise UsageError(
                     f"expected a guest-physical address below {1 << 52:#x} for {name}, found {value:#x}"
                 )
+        if self.serial_input is not None and self.serial_input_file is not None:
+            raise UsageError("expected console input from memory or from a file, found both; give one")
         if "\0" in self.cmdline:
             raise UsageError("expected a command line without NUL characters, found one")
         if self.irqchip == "none" and self.cpus > 1:

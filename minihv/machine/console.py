@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from minihv.errors import HostError
 from minihv.host.console import BufferSink, FileSink, NullSink, StreamSink
-from minihv.host.sources import BufferSource, FdSource
+from minihv.host.sources import BufferSource, FdSource, FileSource
 from minihv.interfaces import ByteSink, ByteSource
 from minihv.machine.config import MachineConfig
 
@@ -38,6 +38,9 @@ class Console:
         self.sink = sink
         if source is None and config.serial_input is not None:
             source = BufferSource(config.serial_input)
+        self._file: FileSource | None = None
+        if source is None and config.serial_input_file is not None:
+            source = self._file = FileSource(config.serial_input_file)
         self.source = source
         self.input: Keyboard | None = None
         if config.serial == "stdio" and source is None and self._own is not None:
@@ -64,6 +67,8 @@ class Console:
         """Send the rest and close what is the console's own; harmless when done twice."""
         if self._own is not None:
             self._own.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def _make_sink(config: MachineConfig, broken: Callable[[OSError], None]) -> HostSink:

@@ -61,7 +61,7 @@ class Mmu:
         """PAE: the four PDPTE registers, loaded with CR3 (SDM Vol. 3A, 4.4.1)."""
         self._fetched: dict[int, int] = {}
         """Translations for fetches: linear page number * 2 + user -> GPA of the page."""
-        self._large: set[int] = set()
+        self._large: set[tuple[int, int]] = set()
         """Regions (shift, linear address >> shift) translated by large pages since the last flush."""
 
     # --- forgetting ---------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ class Mmu:
         self.cpu.forget_blocks()
 
     def invalidate(self, lin: int) -> None:
-        """INVLPG: forget the page at `lin`; everything where a large page was there (SDM Vol. 3A, 4.10.4.1)."""
+        """INVLPG: forget the page at `lin`, everything if it was a large one (SDM Vol. 3A, 4.10.4.1)."""
         if any((shift, lin >> shift) in self._large for shift in _LARGE_SHIFTS):
             self.flush()
             return

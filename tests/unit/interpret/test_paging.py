@@ -75,6 +75,7 @@ def test_walk_agrees_with_the_pure_one(mode: str) -> None:
         ac = rng.random() < 0.5
         cpu.flags = 2 | (x.RFLAGS_AC if ac else 0)
         cpu.mmu.adopt_pdptes()
+        cpu.mmu.flush()
         user = rng.random() < 0.5
         write = rng.random() < 0.5
         fetch = not write and rng.random() < 0.4

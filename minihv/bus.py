@@ -34,6 +34,39 @@ class Window(NamedTuple):
         return f"{self.name}.{self.device.register(address - self.start, write)}"
 
 
+class Nobody:
+    """Answers where no device does: pull-ups read all ones, a write goes nowhere."""
+
+    max_width = 1
+
+    def read(self, offset: int, size: int) -> int:
+        return (1 << 8 * size) - 1
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Nobody listens."""
+
+    def register(self, offset: int, write: bool) -> str:
+        return "unclaimed"
+
+    def reset(self) -> None:
+        """There is no state."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+NOBODY = Nobody()
+
+
+class Route(NamedTuple):
+    """Where an access at one address goes: to `device` at `offset`, in one piece if at most `room` bytes."""
+
+    room: int
+    offset: int
+    device: Device
+    window: Window | None
+
+
 class Bus:
     """Routes accesses at absolute addresses to devices that know only offsets."""
 
@@ -44,7 +77,7 @@ class Bus:
         self._windows: list[Window] = []
         self._starts: list[int] = []
         # One dict look-up for the hot path. Bounded: a hostile guest may touch every address.
-        self._cache: dict[int, Window | None] = {}
+        self._cache: dict[int, Route] = {}
 
     def attach(self, start: int, size: int, name: str, device: Device) -> Window:
         """Claim a window. Raises UsageError for an empty, out-of-range or overlapping one."""
@@ -77,43 +110,45 @@ class Bus:
 
     def find(self, address: int) -> Window | None:
         """The window that holds `address`, or None."""
-        try:
-            return self._cache[address]
-        except KeyError:
-            pass  # first touch of this address: look it up below and remember
+        route = self._cache.get(address) or self._find_route(address)
+        return route.window
+
+    def _find_route(self, address: int) -> Route:
+        """First touch of an address: look it up, and remember."""
         index = bisect_right(self._starts, address) - 1
-        found = self._windows[index] if index >= 0 and address < self._windows[index].end else None
-        if found is not None and isinstance(found.device, Deferred):
-            found = self._windows[index] = found._replace(device=found.device.settle())
+        window = self._windows[index] if index >= 0 and address < self._windows[index].end else None
+        if window is None:
+            route = Route(1, 0, NOBODY, None)
+        else:
+            if isinstance(window.device, Deferred):
+                window = self._windows[index] = window._replace(device=window.device.settle())
+            offset, device = address - window.start, window.device
+            route = Route(min(device.max_width, window.size - offset), offset, device, window)
         if len(self._cache) >= _CACHE_LIMIT:
             self._cache.clear()
-        self._cache[address] = found
-        return found
+        self._cache[address] = route
+        return route
 
     def read(self, address: int, size: int) -> int:
         """Read `size` bytes at `address` as a little-endian integer; all ones where unclaimed."""
-        window = self.find(address)
-        if window is not None:
-            offset = address - window.start
-            device = window.device
-            if size <= device.max_width and offset + size <= window.size:
-                return device.read(offset, size) & ((1 << 8 * size) - 1)
-        elif size == 1:
-            return 0xFF
+        try:
+            room, offset, device, _ = self._cache[address]
+        except KeyError:
+            room, offset, device, _ = self._find_route(address)
+        if size <= room:
+            return device.read(offset, size) & ((1 << 8 * size) - 1)
         return self._read_split(address, size)
 
     def write(self, address: int, size: int, value: int) -> None:
         """Write `size` bytes of `value` at `address`; nothing happens where unclaimed."""
-        window = self.find(address)
-        if window is not None:
-            offset = address - window.start
-            device = window.device
-            if size <= device.max_width and offset + size <= window.size:
-                device.write(offset, size, value)
-                return
-        elif size == 1:
-            return
-        self._write_split(address, size, value)
+        try:
+            room, offset, device, _ = self._cache[address]
+        except KeyError:
+            room, offset, device, _ = self._find_route(address)
+        if size <= room:
+            device.write(offset, size, value)
+        else:
+            self._write_split(address, size, value)
 
     def owner(self, address: int, write: bool) -> str:
         """`name.REGISTER` of whoever answers at `address`, or `unclaimed`."""

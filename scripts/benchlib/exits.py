@@ -42,7 +42,7 @@ def measure(rounds: int, explain: bool) -> Result:
 
 
 def _minihv(mode: str) -> dict[str, Any]:
-    return _check(run_json([sys.executable, "-m", "benchlib.worker", mode, str(EXITS)]), "exits")
+    return _check(run_json([sys.executable, "-P", "-m", "benchlib.worker", mode, str(EXITS)]), "exits")
 
 
 def _check(found: dict[str, Any], key: str) -> dict[str, Any]:
@@ -117,13 +117,13 @@ def _growth(result: Result) -> None:
 
 
 def _minihv_growth() -> dict[str, Any]:
-    found: dict[str, Any] = run_json([sys.executable, "-m", "benchlib.worker", "growth", str(EXITS)])
+    found: dict[str, Any] = run_json([sys.executable, "-P", "-m", "benchlib.worker", "growth", str(EXITS)])
     return found
 
 
 def profile() -> list[str]:
     """Where the Python side spends its time: cProfile of the vCPU's thread, in its own process."""
-    command = [sys.executable, "-m", "benchlib.profiled", str(EXITS // 4)]
+    command = [sys.executable, "-P", "-m", "benchlib.profiled", str(EXITS // 4)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BenchError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-500:].strip()}")

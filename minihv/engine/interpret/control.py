@@ -3,7 +3,7 @@
 A target outside the code segment faults at the branch, not at the target (SDM Vol. 2A, JMP).
 """
 
-from minihv.engine.interpret import interrupts
+from minihv.engine.interpret import debug, interrupts
 from minihv.engine.interpret.cpu import CS, M16, M32, M64, RCX
 from minihv.engine.interpret.decode import Code, Mnemonic, OpKind
 from minihv.engine.interpret.faults import GuestFault, protection
@@ -32,6 +32,12 @@ def _bad_target(s: Site, target: int) -> bool:
     if s.mode.bits == 64:
         return bool((target >> 47) + 1 & 0x1FFFE)
     return target > s.cpu.seg[CS].limit
+
+
+def fixed_target(s: Site) -> int | None:
+    """The target of a direct near branch, or None where going there faults."""
+    target = _fixed(s)
+    return None if _bad_target(s, target) else target
 
 
 def _fixed(s: Site) -> int:
@@ -240,12 +246,18 @@ def int3(s: Site) -> Op:
 
 
 def int1(s: Site) -> Op:
-    """INT1: #DB as if from hardware, no privilege check, DR6 unchanged."""
+    """INT1: #DB as if from hardware, no privilege check, DR6 unchanged.
+
+    A data breakpoint that waits behind MOV SS is reported by the same #DB.
+    """
     cpu = s.cpu
     s.ends_block()
 
     def op() -> None:
         interrupts.deliver_once(cpu, 1, interrupts.EXTERNAL, None)
+        if cpu.trap:
+            debug.report(cpu, cpu.trap)
+            cpu.trap = 0
         cpu.skip_trap = True
 
     return op

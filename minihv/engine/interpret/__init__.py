@@ -1,14 +1,15 @@
 """The interpreter: guest instructions executed in Python, one closure per instruction.
 
 Read in this order: `faults` (how an instruction stops), `flags` (lazy flags), `cpu` (registers),
-`space` + `mmu` (memory), `decode`, `site` (operands), `blocks`, `vcpu`; then any family page.
+`space` + `mmu` (memory), `decode`, `site` (operands), `blocks`, `vcpu`, `hot`; then any family page.
 
 How it runs
     `blocks.lookup` decodes a straight run of instructions inside one page and asks the family pages
     for one *op* (`Op = Callable[[], None]`) per instruction: a closure specialised for its registers,
     sizes, immediates and mode. `vcpu.run` calls the ops of a block one after the other. Blocks are found
     by (mode, linear address), behind that by (physical address, mode), and die when their bytes are
-    written.
+    written. A block that has run `hot.HEAT` times is compiled into one function (`hot`, `hotcode`): the
+    commonest instructions have templates there, the others are called as the ops they are.
 
 Family page
     A module with `TABLE: Table` (`dict[Mnemonic, Builder]`), listed in `table.PAGES`. A builder is

@@ -3,7 +3,8 @@
 from minihv.engine.interpret.cpu import CS, M32, Cpu, Mode
 from minihv.engine.interpret.decode import MAX_LENGTH, DecoderError, decoder, wide_far
 from minihv.engine.interpret.faults import BlockDied, GuestFault, protection
-from minihv.engine.interpret.physical import Physical
+from minihv.engine.interpret.hot import HEAT, compile_block
+from minihv.engine.interpret.physical import Frame, Physical
 from minihv.engine.interpret.site import Op, Site
 from minihv.engine.interpret.table import Builder, Table
 from minihv.x86.registers import VECTOR_UD
@@ -16,19 +17,26 @@ _MAX_BLOCKS = 1 << 15
 class Block:
     """Instructions that follow each other. `ips[k]` is the offset of instruction k, the last what follows."""
 
-    __slots__ = ("count", "dead", "end", "ips", "ops")
+    __slots__ = ("colder", "count", "dead", "end", "ips", "ops", "run")
 
     def __init__(self, ops: list[Op], ips: list[int]) -> None:
         self.ops = ops
+        """An op for each instruction."""
+        self.run: Op | None = None
+        """In a hot block: one function for all instructions."""
         self.ips = ips
         self.count = len(ops)
         self.end = ips[-1]
         self.dead = False
+        self.colder: Block | None = None
+        """The block that this hot one replaces; it may be running still."""
 
     def kill(self) -> None:
-        """The bytes changed. If the block runs just now, it stops after the present op."""
+        """The bytes changed. If the block runs just now, it stops after the present instruction."""
         self.dead = True
         self.ops[:] = [_stop] * self.count
+        if self.colder is not None:
+            self.colder.kill()
 
 
 def _stop() -> None:
@@ -43,6 +51,9 @@ class Blocks:
         self.physical = physical
         self.table = table
         self.amd = amd
+        self.heat = HEAT
+        """Runs of a block until it is compiled; 1: at once, 0: never."""
+        self.compiled = 0
         self.built = 0
         """Blocks built so far; a statistic."""
         self._alive = 0
@@ -83,20 +94,54 @@ class Blocks:
         if mode.bits != 64:
             room = min(room, cpu.seg[CS].limit - cpu.rip + 1)
         code = bytes(frame.views[1][offset : offset + min(room, MAX_INSNS * MAX_LENGTH)])
-        ops, ips, used = self._decode(code, cpu.rip, mode)
+        sites, ops, used = self._decode(code, cpu.rip, mode)
         if not ops:
             return self._build_across(lin, gpa, code, key)
-        block = Block(ops, ips)
+        block = Block(ops, [*(site.ip for site in sites), sites[-1].next_ip])
         self._count()
         self.physical.mark_code(frame, offset, used, key, block)
+        if self.heat == 1:
+            return self._heat(block, sites, frame, key)
+        self._watch_heat(block, sites, frame, key)
         return block
 
-    def _decode(self, code: bytes, ip: int, mode: Mode) -> tuple[list[Op], list[int], int]:
-        """Ops and offsets of the instructions in `code`; none if the first one needs more bytes."""
+    def _watch_heat(self, block: Block, sites: list[Site], frame: Frame, key: tuple[object, ...]) -> None:
+        """Count how often the block runs, in its first op, until it is replaced by a hot one."""
+        first, left = block.ops[0], self.heat
+
+        def counting() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                block.ops[0] = first
+                self._heat(block, sites, frame, key)
+            first()
+
+        if left:
+            block.ops[0] = counting
+
+    def _heat(self, block: Block, sites: list[Site], frame: Frame, key: tuple[object, ...]) -> Block:
+        """Let a function of its own take the block's place, from the next run on; gives what runs then."""
+        if block.dead or frame.blocks.get(key) is not block:
+            return block
+        hot = Block(block.ops, block.ips)
+        function = compile_block(self.cpu, hot, sites, block.ops)
+        if function is None:
+            return block
+        self.compiled += 1
+        hot.run, hot.colder = function, block
+        frame.blocks[key] = hot
+        fast = self.cpu.fast
+        if fast.get(block.ips[0]) is block:
+            fast[block.ips[0]] = hot
+        return hot
+
+    def _decode(self, code: bytes, ip: int, mode: Mode) -> tuple[list[Site], list[Op], int]:
+        """Sites and ops of the instructions in `code`; none if the first one needs more bytes."""
         cpu, table = self.cpu, self.table
         reader = decoder(mode.bits, code, ip, self.amd)
         ops: list[Op] = []
-        ips = [ip]
+        sites: list[Site] = []
         used = 0
         while reader.can_decode and len(ops) < MAX_INSNS:
             insn = reader.decode()
@@ -108,14 +153,15 @@ class Blocks:
                 self._refuse(reader.position)
             if self.amd:
                 insn = wide_far(insn, mode.bits, code[used : reader.position])
-            site = Site(cpu, insn, mode, ips[-1])
+            site = Site(cpu, insn, mode, ip)
             builder: Builder | None = table.get(insn.mnemonic)
             ops.append(builder(site) if builder is not None else site.undefined())
-            ips.append(site.next_ip)
+            sites.append(site)
+            ip = site.next_ip
             used = reader.position
             if site.ends or builder is None:
                 break
-        return ops, ips, used
+        return sites, ops, used
 
     def _refuse(self, consumed: int) -> None:
         """The first instruction is none: #GP where the decoder ran out of the 15 bytes, else #UD."""

@@ -166,6 +166,8 @@ class Cpu:
         """Instructions of the budget left after the block that runs."""
         self.base_retired = 0
         """`retired` + `left`, constant during a run."""
+        self.pos = 0
+        """Number of the instruction in a hot block that leaves the fast path."""
         self.precise = False
         """The instruction is executed alone, between two looks at the events."""
         self.cpus = 1

@@ -1,6 +1,7 @@
 """The run loop: blocks, faults, events, single-step, and the exits to the VMM."""
 
 import time
+from collections.abc import Iterator
 from itertools import islice
 from operator import length_hint
 
@@ -11,6 +12,7 @@ from minihv.engine.interpret.faults import BePrecise, BlockDied, DebugFault, Gue
 from minihv.engine.interpret.mmu import Mmu
 from minihv.engine.interpret.physical import Physical
 from minihv.engine.interpret.reset import power_on
+from minihv.engine.interpret.site import Op
 from minihv.engine.interpret.space import Space
 from minihv.engine.interpret.table import Table
 from minihv.exits import BudgetSpent, DebugStop, Exit, Halt, Idle, Interrupted, IoOut, MmioWrite, Shutdown
@@ -179,6 +181,7 @@ class InterpretVcpu:
         cpu, blocks = self.cpu, self.blocks
         while True:
             block: Block | None = None
+            ops: Iterator[Op] = iter(())
             try:
                 if self._replay:
                     if not self._answered:
@@ -207,28 +210,38 @@ class InterpretVcpu:
                         continue
                     cpu.left = left
                     cpu.rip = block.end
+                    run = block.run
+                    if run is not None:
+                        run()
+                        continue
                     ops = iter(block.ops)
                     for op in ops:
                         op()
             except GuestFault as fault:
                 if block is not None:
-                    self._rewind(block, block.count - length_hint(ops) - 1, block.count)
+                    self._rewind(block, self._position(block, ops), block.count)
                 cpu.left -= 1
                 exit = self._deliver(fault)
                 if exit is not None:
                     return exit
             except NeedExit as need:
                 if block is not None:
-                    self._rewind(block, block.count - length_hint(ops) - 1, block.count)
+                    self._rewind(block, self._position(block, ops), block.count)
                 return self._open(need)
             except BlockDied:
                 assert block is not None
-                self._rewind(block, block.count - length_hint(ops) - 1, block.count)
+                self._rewind(block, self._position(block, ops), block.count)
             except BePrecise:
                 assert block is not None
-                self._rewind(block, block.count - length_hint(ops) - 1, block.count)
+                self._rewind(block, self._position(block, ops), block.count)
                 self._want_precise = True
                 cpu.attention = True
+
+    def _position(self, block: Block, ops: Iterator[Op]) -> int:
+        """Number of the instruction of the running block that came to no end."""
+        if block.run is not None:
+            return self.cpu.pos
+        return block.count - length_hint(ops) - 1
 
     def _rewind(self, block: Block, done: int, planned: int) -> None:
         """Instruction number `done` of the block did not happen, nor those after it, of `planned`."""

@@ -27,6 +27,7 @@ from minihv.machine.idle import IdleRounds
 from minihv.machine.lines import Lines
 from minihv.machine.loop import Observer, VcpuLoop
 from minihv.machine.outcome import outcome
+from minihv.machine.rescue import Rescuer
 from minihv.machine.socket import install
 from minihv.machine.stop import Pause, Stop
 from minihv.machine.turns import Turns
@@ -69,6 +70,7 @@ class Parts:
         self.vcpus: list[Vcpu] = []
         self.loops: list[VcpuLoop] = []
         self._board: Board | None = None
+        self._rescuers: list[Rescuer] = []
 
     @property
     def board(self) -> Board:
@@ -84,6 +86,11 @@ class Parts:
     def has_board(self) -> bool:
         """`build` has come that far."""
         return self._board is not None
+
+    def rescuer(self) -> Rescuer:
+        """One for a vCPU; closed with the machine."""
+        self._rescuers.append(Rescuer(self.memory, self.config.cpus))
+        return self._rescuers[-1]
 
     def kick(self) -> None:
         """Make every vCPU come back from its engine."""
@@ -103,6 +110,8 @@ class Parts:
             while self.stores:
                 stack.callback(self.stores.pop().close)
             stack.callback(self.memory.release)
+            while self._rescuers:
+                stack.callback(self._rescuers.pop().close)
             if self.engine is not None:
                 stack.callback(self.engine.close)
             if self._board is not None:
@@ -121,13 +130,16 @@ def build(
     console: ByteSink,
     console_input: ByteSource | None,
     fittings: Sequence[Fitting] = (),
-    observe: Observer | None = None,
+    observers: Callable[[int], Observer | None] | None = None,
 ) -> Parts:
-    """Everything but running. What it opened is closed again where it raises, the fittings included."""
+    """Everything but running. What it opened is closed again where it raises, the fittings included.
+
+    `observers` gives each vCPU what its loop calls after every exit.
+    """
     with ExitStack() as stack:
         for device in {id(f.device): f.device for f in fittings}.values():
             stack.callback(device.close)
-        parts = _build(config, plan, console, console_input, fittings, observe)
+        parts = _build(config, plan, console, console_input, fittings, observers)
         stack.pop_all()  # from now on the board closes them
     return parts
 
@@ -138,7 +150,7 @@ def _build(
     console: ByteSink,
     console_input: ByteSource | None,
     fittings: Sequence[Fitting],
-    observe: Observer | None,
+    observers: Callable[[int], Observer | None] | None,
 ) -> Parts:
     memory, stores = _make_memory(config, plan)
     parts = Parts(config, memory, stores, replaced_controllers(fittings))
@@ -146,7 +158,7 @@ def _build(
         for chunk in plan.chunks + _bios_tables(config, plan):
             memory.write(chunk.gpa, chunk.data)
         parts.board = _make_board(config, plan, parts, console, console_input, fittings)
-        parts.loops = _make_loops(config, parts, observe)
+        parts.loops = _make_loops(config, parts, observers)
         parts.stop.listen(parts.kick)
         install(parts, config.engine)
         parts.vcpus[0].set_state(plan.state)
@@ -228,12 +240,24 @@ def _refuse_memory(fitting: Fitting, memory: GuestMemory) -> None:
             )
 
 
-def _make_loops(config: MachineConfig, parts: Parts, observe: Observer | None) -> list[VcpuLoop]:
+def _make_loops(
+    config: MachineConfig, parts: Parts, observers: Callable[[int], Observer | None] | None
+) -> list[VcpuLoop]:
     lock = threading.Lock() if config.cpus > 1 else None
     budget = _exit_budget(config.max_exits) if config.max_exits is not None else None
     board = parts.board
     return [
-        VcpuLoop(index, board.ports, board.mmio, parts.stop, parts.idle, lock, budget, observe, parts.pause)
+        VcpuLoop(
+            index,
+            board.ports,
+            board.mmio,
+            parts.stop,
+            parts.idle,
+            lock,
+            budget,
+            observers(index) if observers is not None else None,
+            parts.pause,
+        )
         for index in range(config.cpus)
     ]
 

@@ -51,6 +51,10 @@ class _Fields(NamedTuple):
     timeout: float | None = None
     max_exits: int | None = None
     trace: str | None = None
+    history: bool = False
+    timeline: str | None = None
+    metrics: str | None = None
+    kernel_exits: bool = False
     clock: str = "real"
     rescue: bool = True
 

@@ -1,11 +1,12 @@
 """The public face: `Machine(config)`, `load`, `attach`, `run` -> Report."""
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from minihv.boot.plan import BootPlan, LoadRequest
 from minihv.errors import HandlerFailed, UsageError
@@ -21,6 +22,9 @@ from minihv.machine.outcome import Outcome, outcome
 from minihv.machine.reporting import make_report, symbol_namer
 from minihv.machine.supervisor import JOIN_SECONDS, Supervisor
 from minihv.report.model import Report
+
+if TYPE_CHECKING:
+    from minihv.machine.recorders import Recorder
 
 
 class Machine:
@@ -58,6 +62,7 @@ class Machine:
         self._running = threading.Lock()
         self._screen: list[str] = []
         self._ticks: list[tuple[int, Callable[[], None]]] = []
+        self._makers: list[Callable[[int], Observer | None]] = []
 
     # Before the run
 
@@ -129,6 +134,16 @@ class Machine:
         self._ticks.append((interval_ns, call))
         return self
 
+    def on_exit(self, make: Callable[[int], Observer | None]) -> Self:
+        """Watch every exit: `make(index)` gives the observer of one vCPU (None: not that one).
+
+        An observer is called as `observer(vcpu index, exit, what it was, host time in ns when the guest was
+        left, ns of handling)`, on the vCPU's own thread, after the exit was handled and counted. What it
+        does is not counted as handling. What it raises ends the machine.
+        """
+        self._makers.append(make)
+        return self
+
     # The run
 
     def run(self) -> Report:
@@ -157,15 +172,19 @@ class Machine:
             console = Console(self.config, self._sink, self._source, self._console_broken, self._user_stop)
             stack.callback(console.close)
             self._console = console
-            observe = self._open_trace(stack)
-            parts = build(self.config, plan, console.sink, console.source, self._fittings, observe)
+            recorders = self._open_recorders(stack)
+            observers = self._observers(recorders)
+            parts = build(self.config, plan, console.sink, console.source, self._fittings, observers)
             close_parts = stack.enter_context(ExitStack())
             close_parts.callback(_close, parts)
             stack.enter_context(console)
             self._parts = parts
-            supervisor = self._supervisor = Supervisor(parts, console, self.config.timeout, self._ticks)
+            ticks = [*self._ticks, *(tick for recorder in recorders for tick in recorder.ticks)]
+            supervisor = self._supervisor = Supervisor(parts, console, self.config.timeout, ticks)
             if self._stop_early is not None:
                 parts.stop(self._stop_early)
+            for recorder in recorders:
+                recorder.begin(parts, time.perf_counter_ns())
             try:
                 supervisor.run()
             finally:
@@ -175,6 +194,8 @@ class Machine:
             self.outcome = parts.stop.outcome
             self._screen = _screen_text(parts)
             report = make_report(self.config, self.guest_name, plan, parts, supervisor.wall_ns)
+            for recorder in recorders:
+                report = recorder.end(report, time.perf_counter_ns())
         self._raise_failure(parts, report, supervisor.stuck)
         return report
 
@@ -229,12 +250,22 @@ class Machine:
         """What `load` made of the image."""
         return self._plan
 
-    def _open_trace(self, stack: ExitStack) -> Observer | None:
-        if self.config.trace is None:
-            return None
-        from minihv.machine.trace import Trace
+    def _open_recorders(self, stack: ExitStack) -> "Sequence[Recorder]":
+        """What the config wants recorded beside the counters; nothing is imported for a run without."""
+        config = self.config
+        if not (config.trace or config.history or config.timeline or config.metrics or config.kernel_exits):
+            return ()
+        from minihv.machine.recorders import open_recorders
 
-        return stack.enter_context(Trace(self.config.trace)).write
+        return open_recorders(config, self.guest_name, stack)
+
+    def _observers(self, recorders: "Sequence[Recorder]") -> Callable[[int], Observer | None] | None:
+        makers = [*(recorder.observer for recorder in recorders), *self._makers]
+        if not makers:
+            return None
+        from minihv.machine.recorders import join
+
+        return join(makers)
 
     def _console_broken(self, error: OSError) -> None:
         self._stop(outcome("console-closed", detail=error.strerror or str(error)))

@@ -52,14 +52,17 @@ Observer = Callable[[int, Exit, SiteInfo, int, int], None]
 class Lane:
     """How one class of exits is handled, told apart and named."""
 
-    __slots__ = ("handle", "key", "info", "counters")
+    __slots__ = ("subject", "handle", "key", "info", "counters")
 
     def __init__(
         self,
-        handle: Callable[[Any], bytes | None],
+        subject: Any,
+        handle: Callable[[Any, Any], bytes | None],
         key: Callable[[Any], object],
         info: Callable[[Any], SiteInfo],
     ) -> None:
+        self.subject = subject
+        """Whom the handler works on; it comes with the exit, because a closure would be one more call."""
         self.handle = handle
         self.key = key
         """What makes two exits of the class the same site."""
@@ -110,13 +113,13 @@ class VcpuLoop:
     def _make_lanes(
         self, ports: Bus, mmio: Bus, lock: AbstractContextManager[object] | None
     ) -> dict[type[Any], Lane]:
-        def locked(handler: Callable[[Any], bytes | None]) -> Callable[[Any], bytes | None]:
+        def locked(handler: Callable[[Bus, Any], bytes | None]) -> Callable[[Bus, Any], bytes | None]:
             if lock is None:
                 return handler
 
-            def with_lock(exit: Any) -> bytes | None:
+            def with_lock(bus: Bus, exit: Any) -> bytes | None:
                 with lock:
-                    return handler(exit)
+                    return handler(bus, exit)
 
             return with_lock
 
@@ -135,38 +138,51 @@ class VcpuLoop:
 
         return {
             IoOut: Lane(
-                locked(lambda e: dispatch.io_out(ports, e)),
+                ports,
+                locked(dispatch.io_out),
                 lambda e: (e.port, e.size, e.rip),
                 lambda e: io(e, "out"),
             ),
             IoIn: Lane(
-                locked(lambda e: dispatch.io_in(ports, e)),
+                ports,
+                locked(dispatch.io_in),
                 lambda e: (e.port, e.size, e.rip),
                 lambda e: io(e, "in"),
             ),
             MmioRead: Lane(
-                locked(lambda e: dispatch.mmio_read(mmio, e)),
+                mmio,
+                locked(dispatch.mmio_read),
                 lambda e: (e.gpa, e.size, e.rip),
                 lambda e: memory(e, "read", e.size),
             ),
             MmioWrite: Lane(
-                locked(lambda e: dispatch.mmio_write(mmio, e)),
+                mmio,
+                locked(dispatch.mmio_write),
                 lambda e: (e.gpa, len(e.data), e.rip),
                 lambda e: memory(e, "write", len(e.data)),
             ),
-            Halt: Lane(self._halt, rip, plain("hlt")),
-            Shutdown: Lane(self._shutdown, rip, plain("shutdown")),
-            DebugStop: Lane(self._debug_stop, rip, plain("debug")),
-            Fault: Lane(self._fault, lambda e: (e.rescued, e.rip), _fault_info),
-            SystemEvent: Lane(self._system_event, rip, plain("system-event")),
+            Halt: Lane(self, VcpuLoop._halt, rip, plain("hlt")),
+            Shutdown: Lane(self, VcpuLoop._shutdown, rip, plain("shutdown")),
+            DebugStop: Lane(self, VcpuLoop._debug_stop, rip, plain("debug")),
+            Fault: Lane(self, VcpuLoop._fault, lambda e: (e.rescued, e.rip), _fault_info),
+            SystemEvent: Lane(self, VcpuLoop._system_event, rip, plain("system-event")),
             Hypercall: Lane(
-                dispatch.hypercall, lambda e: (e.number, e.rip), lambda e: SiteInfo("hypercall", "", e.number)
+                None,
+                lambda _, e: dispatch.hypercall(e),
+                lambda e: (e.number, e.rip),
+                lambda e: SiteInfo("hypercall", "", e.number),
             ),
             MsrRead: Lane(
-                dispatch.msr_read, lambda e: (e.index, e.rip), lambda e: SiteInfo("msr", "read", e.index, 8)
+                None,
+                lambda _, e: dispatch.msr_read(e),
+                lambda e: (e.index, e.rip),
+                lambda e: SiteInfo("msr", "read", e.index, 8),
             ),
             MsrWrite: Lane(
-                dispatch.msr_write, lambda e: (e.index, e.rip), lambda e: SiteInfo("msr", "write", e.index, 8)
+                None,
+                lambda _, e: dispatch.msr_write(e),
+                lambda e: (e.index, e.rip),
+                lambda e: SiteInfo("msr", "write", e.index, 8),
             ),
         }
 
@@ -211,7 +227,7 @@ class VcpuLoop:
             exit = enter(budget)
             left = vcpu.left_ns
             stats.guest_ns += left - entered
-            lane = lanes.get(exit.__class__)
+            lane = lanes.get(type(exit))
             if lane is None:
                 self._not_the_guest(exit)
                 entered = clock()
@@ -223,14 +239,16 @@ class VcpuLoop:
                 if left_over < 0:
                     return  # another vCPU took the last one, and stops the machine when it is done with it
             remember(exit)
+            # Locals, because CPython 3.11 specializes the call of a local, not of an attribute in a slot.
+            handle, key = lane.handle, lane.key
             try:
-                answer = lane.handle(exit)
+                answer = handle(lane.subject, exit)
             except BaseException as error:
                 answer = None
                 self._handler_failed(error)
             if answer is not None:
                 vcpu.complete(answer)
-            counter = lane.counters.get(lane.key(exit))
+            counter = lane.counters.get(key(exit))
             entered = clock()
             elapsed = entered - left
             if counter is None:
@@ -264,13 +282,13 @@ class VcpuLoop:
 
     def handle(self, exit: Exit) -> None:
         """One exit, handled and counted as in `run`, for the rare ones that come outside of it."""
-        lane = self.lanes.get(exit.__class__)
+        lane = self.lanes.get(type(exit))
         if lane is None:
             return
         left = self.vcpu.left_ns
         self.recent.append(exit)
         try:
-            answer = lane.handle(exit)
+            answer = lane.handle(lane.subject, exit)
         except BaseException as error:
             answer = None
             self._handler_failed(error)
@@ -335,8 +353,8 @@ class VcpuLoop:
 
     def _answer(self, exit: Exit) -> bytes | None:
         """What a rescued instruction asks of the board; counted with the rescue."""
-        lane = self.lanes.get(exit.__class__)
-        return lane.handle(exit) if lane is not None else None
+        lane = self.lanes.get(type(exit))
+        return lane.handle(lane.subject, exit) if lane is not None else None
 
     def _system_event(self, exit: SystemEvent) -> None:
         reasons = {

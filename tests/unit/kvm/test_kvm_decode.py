@@ -108,7 +108,8 @@ def emulation(**fields: Any) -> x.Exit:
 
 def test_an_emulation_failure_carries_the_instruction() -> None:
     exit = emulation(ndata=4, flags=1, insn_size=3, insn_bytes=[0x0F, 0x01, 0xF9] + [0x90] * 12)
-    assert exit == x.Fault("internal-error", "KVM internal error: emulation failed", b"\x0f\x01\xf9", RIP, True)
+    message = "KVM internal error: emulation failed"
+    assert exit == x.Fault("internal-error", message, b"\x0f\x01\xf9", RIP, rescuable=True)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ class SegReg(Segment):
     execute-only, read-only. Objects stay the same for ever, so closures may keep them.
     """
 
-    __slots__ = ("lo", "read_hi", "write_hi")
+    __slots__ = ("is_flat", "lo", "read_hi", "write_hi")
 
     def set(self, selector: int, base: int, limit: int, access: int) -> None:
         """Load visible and hidden part."""
@@ -58,10 +58,7 @@ class SegReg(Segment):
         self.lo = lo
         self.read_hi = hi if usable and (not code or access & 2) else -1
         self.write_hi = hi if usable and access & 2 and not code else -1
-
-    def flat(self) -> bool:
-        """Reads and writes anywhere in 4 GiB pass unchanged."""
-        return self.base == 0 and self.lo == 0 and self.write_hi == M32
+        self.is_flat = base == 0 and lo == 0 and self.write_hi == M32
 
     def take(self, other: Segment) -> None:
         """Copy of a state's segment."""
@@ -180,7 +177,8 @@ class Cpu:
         self.mode = Mode(16, M16, False, False, False, False, False, 0)
         self.fast: dict[int, Block] = {}
         """RIP -> block, for the current mode, CS and translation."""
-        self.spaces: dict[tuple[Mode, int, int], dict[int, Block]] = {}
+        self.spaces: dict[object, tuple[Mode, dict[int, Block]]] = {}
+        """The modes met, each with its `fast`, by what tells them apart."""
         self.mmu: Mmu
         self.user: Space
         self.supervisor: Space
@@ -238,42 +236,60 @@ class Cpu:
 
     def mode_changed(self) -> None:
         """Segments, CPL, CR0, EFER or RFLAGS.VM/AC changed: select the blocks of the new mode."""
-        cs = self.seg[CS]
-        flags = self.flags
+        cs, flags = self.seg[CS], self.flags
+        user = self.cpl == 3
+        align = bool(user and flags & RFLAGS_AC and self.cr0 & CR0_AM)
+        key: object
+        if self.efer & EFER_LMA and cs.access & 0x2000:
+            key = user, align
+        else:
+            es, _, ss, ds, fs, gs = self.seg
+            flat = (
+                es.is_flat
+                | cs.is_flat << 1
+                | ss.is_flat << 2
+                | ds.is_flat << 3
+                | fs.is_flat << 4
+                | gs.is_flat << 5
+            )
+            protected = self.cr0 & CR0_PE
+            big = cs.access & 0x4000, ss.access & 0x4000
+            key = (
+                user,
+                align,
+                flat,
+                protected,
+                flags & RFLAGS_VM,
+                self.efer & EFER_LMA,
+                big,
+                cs.base,
+                cs.limit,
+            )
+        found = self.spaces.get(key)
+        if found is None:
+            if len(self.spaces) >= 64:  # a hostile guest could make one per CS base
+                self.spaces.clear()
+            found = self.spaces[key] = self._mode(user, align), {}
+        self.mode, self.fast = found
+
+    def _mode(self, user: bool, align: bool) -> Mode:
+        """The mode the CPU is in."""
+        cs, flags = self.seg[CS], self.flags
         long = bool(self.efer & EFER_LMA)
         if long and cs.access & 0x2000:
             bits, stack_mask, flat = 64, M64, 0b001111
         else:
             bits = 32 if cs.access & 0x4000 else 16
             stack_mask = M32 if self.seg[SS].access & 0x4000 else M16
-            flat = 0
-            for n, seg in enumerate(self.seg):
-                if seg.flat():
-                    flat |= 1 << n
-        user = self.cpl == 3
-        mode = Mode(
-            bits,
-            stack_mask,
-            user,
-            bool(self.cr0 & CR0_PE),
-            bool(flags & RFLAGS_VM),
-            long,
-            bool(user and flags & RFLAGS_AC and self.cr0 & CR0_AM),
-            flat,
+            flat = sum(1 << n for n, seg in enumerate(self.seg) if seg.is_flat)
+        return Mode(
+            bits, stack_mask, user, bool(self.cr0 & CR0_PE), bool(flags & RFLAGS_VM), long, align, flat
         )
-        self.mode = mode
-        key = (mode, cs.base, cs.limit)
-        space = self.spaces.get(key)
-        if space is None:
-            if len(self.spaces) >= 64:  # a hostile guest could make one per CS base
-                self.spaces.clear()
-            space = self.spaces[key] = {}
-        self.fast = space
 
     def forget_blocks(self) -> None:
         """Translation or code changed: RIP no longer says which block; they are found again by GPA."""
-        for space in self.spaces.values():
-            space.clear()
+        for _, fast in self.spaces.values():
+            fast.clear()
 
     # --- the outside world --------------------------------------------------------------------------
 

@@ -39,6 +39,8 @@ class Space:
         self.implicit = implicit
         self.reads: dict[int, Views] = {size: {} for size in _SHIFT}
         self.writes: dict[int, Views] = {size: {} for size in _SHIFT}
+        self.pages: tuple[dict[int, int], dict[int, int]] = ({}, {})
+        """Linear page number -> GPA of the page, for reading and for writing: the TLB of the slow paths."""
         mmu.spaces.append(self)
         self.ld: dict[int, Load] = {}
         self.ld_ss: dict[int, Load] = {}
@@ -63,6 +65,8 @@ class Space:
 
     def flush(self) -> None:
         """Forget all pages."""
+        self.pages[0].clear()
+        self.pages[1].clear()
         for views in self.reads.values():
             views.clear()
         for views in self.writes.values():
@@ -70,6 +74,8 @@ class Space:
 
     def forget(self, page: int) -> None:
         """Forget one page, by linear page number."""
+        for pages in self.pages:
+            pages.pop(page, None)
         for views in self.reads.values():
             views.pop(page, None)
         for views in self.writes.values():
@@ -186,7 +192,14 @@ class Space:
         return lin
 
     def _gpa(self, lin: int, write: bool) -> int:
-        return self.mmu.translate(lin, write, self.is_user, False, self.implicit)
+        pages = self.pages[write]
+        base = pages.get(lin >> 12)
+        if base is None:
+            base = self.mmu.translate(lin, write, self.is_user, False, self.implicit) & ~0xFFF
+            if len(pages) >= _LIMIT:
+                pages.clear()
+            pages[lin >> 12] = base
+        return base | lin & 0xFFF
 
     def _pieces(self, lin: int, size: int, write: bool) -> list[tuple[int, int, int]]:
         """(linear, GPA, bytes) for each page of the range, all checked."""

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from minihv.engine.interpret.cpu import Cpu
 from minihv.engine.interpret.faults import BlockDied, protection
-from minihv.engine.interpret.hotcode import TEMPLATES, NoTemplate, Writer
+from minihv.engine.interpret.hotcode import NoTemplate, Writer
+from minihv.engine.interpret.hottemplates import TEMPLATES
 from minihv.engine.interpret.site import Op, Site
 
 HEAT = 300

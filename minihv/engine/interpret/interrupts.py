@@ -329,5 +329,3 @@ def take_init(cpu: Cpu) -> None:
 def take_sipi(cpu: Cpu, vector: int) -> None:
     """Start-up IPI (SDM Vol. 3A, 9.4.4)."""
     start_up(cpu, vector)
-
-

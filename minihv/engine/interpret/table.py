@@ -13,8 +13,8 @@ Also = dict[int, dict[int, Builder]]
 """Mnemonic -> iced-x86 code -> builder."""
 
 PAGES = (
-    "moves", "arithmetic", "muldiv", "shifts", "bits", "bcd", "strings", "control", "flagops", "segments",
-    "far", "ports", "system", "msrops",
+    "moves", "stack", "arithmetic", "muldiv", "shifts", "bits", "bcd", "strings", "control", "flagops",
+    "segments", "far", "fastcalls", "ports", "system", "msrops",
 )  # fmt: skip
 """The family pages that every guest needs, modules of this package with a `TABLE`."""
 

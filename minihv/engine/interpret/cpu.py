@@ -165,6 +165,8 @@ class Cpu:
         """`retired` + `left`, constant during a run."""
         self.pos = 0
         """Number of the instruction in a hot block that leaves the fast path."""
+        self.turn_over = False
+        """PAUSE: the other vCPUs, which take turns with this one, should run now."""
         self.precise = False
         """The instruction is executed alone, between two looks at the events."""
         self.cpus = 1

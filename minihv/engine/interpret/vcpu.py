@@ -39,6 +39,8 @@ class InterpretVcpu:
         self.blocks = Blocks(cpu, physical, table, amd)
         physical.cpus.append(cpu)
         self._kicked = False
+        self._limited = False
+        """The present run has a budget."""
         self._step = False
         self._breakpoints: tuple[int, ...] = ()
         self._resume_at: int | None = None
@@ -71,12 +73,14 @@ class InterpretVcpu:
         self.cpu.attention = True
 
     def run(self, budget: int | None = None) -> Exit:
-        """Run until the guest needs the VMM, at most `budget` instructions (exactly counted).
+        """Run until the guest needs the VMM, at most `budget` instructions (exactly counted); with a budget
+        and other vCPUs, a PAUSE ends the run early.
 
         An instruction that takes a fault counts as one; rep instructions count once.
         """
         cpu = self.cpu
         left = _UNLIMITED if budget is None else budget
+        self._limited = budget is not None
         cpu.base_retired += left - cpu.left
         cpu.left = left
         cpu.attention = True
@@ -331,6 +335,10 @@ class InterpretVcpu:
         if self._kicked:
             self._kicked = False
             return Interrupted()  # `run` sets attention again for whatever else there is
+        if cpu.turn_over:
+            cpu.turn_over = False
+            if self._limited:
+                return BudgetSpent(cpu.rip)
         cpu.attention = False
         if self._init:
             self._init = False

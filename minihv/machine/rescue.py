@@ -12,7 +12,7 @@ from typing import cast
 
 from minihv.engine.select import open_engine
 from minihv.exits import BudgetSpent, Exit, Fault, Halt, Shutdown
-from minihv.interfaces import EngineConfig, TurnVcpu, Vcpu
+from minihv.interfaces import Engine, EngineConfig, TurnVcpu, Vcpu
 from minihv.memory import GuestMemory
 from minihv.x86.state import CpuState, Events, Segment
 
@@ -28,6 +28,7 @@ class Rescuer:
     def __init__(self, memory: GuestMemory, cpus: int) -> None:
         self._memory = memory
         self._cpus = cpus
+        self._engine: Engine | None = None
         self._helper: TurnVcpu | None = None
 
     def __call__(self, vcpu: Vcpu, fault: Fault, answer: Callable[[Exit], bytes | None]) -> str | None:
@@ -56,9 +57,15 @@ class Rescuer:
 
     def _ready(self) -> TurnVcpu:
         if self._helper is None:
-            engine, _ = open_engine(RESCUER, self._memory, EngineConfig(self._cpus))
-            self._helper = cast("TurnVcpu", engine.create_vcpu(0))
+            self._engine, _ = open_engine(RESCUER, self._memory, EngineConfig(self._cpus))
+            self._helper = cast("TurnVcpu", self._engine.create_vcpu(0))
         return self._helper
+
+    def close(self) -> None:
+        """Give the guest's memory back; harmless when done twice."""
+        if self._engine is not None:
+            self._engine.close()
+        self._engine = self._helper = None
 
 
 def _without_exception(events: Events) -> Events:

@@ -12,7 +12,6 @@ from minihv.errors import HostError, UsageError
 from minihv.interfaces import Engine, EngineConfig, IrqLine, TurnVcpu
 from minihv.machine.clock import InstructionClock
 from minihv.machine.lines import unconnected
-from minihv.machine.rescue import Rescuer
 from minihv.machine.turns import Turns
 
 if TYPE_CHECKING:
@@ -36,9 +35,7 @@ def install(parts: "Parts", name: str) -> None:
     parts.turns = None
     for loop, vcpu in zip(parts.loops, parts.vcpus, strict=True):
         loop.take(vcpu, takes_turns=not engine.traits.parallel)
-        loop.rescue = (
-            Rescuer(parts.memory, config.cpus) if config.rescue and engine.traits.may_give_up else None
-        )
+        loop.rescue = parts.rescuer() if config.rescue and engine.traits.may_give_up else None
     if not engine.traits.parallel:
         parts.turns = Turns(parts.loops, parts.board, parts.clock, parts.stop, parts.pause)
     parts.lines.connect(_inputs(parts, engine))

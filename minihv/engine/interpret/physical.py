@@ -97,4 +97,8 @@ class Physical:
             cpu.mmu.flush()
             cpu.spaces.clear()
             cpu.fast = {}
+        # By hand: blocks and caches in cycles may hold a frame until the next garbage collection.
+        for frame in self.frames.values():
+            for view in frame.views.values():
+                view.release()
         self.frames.clear()

@@ -282,19 +282,6 @@ def pause(s: Site) -> Op:
     return op
 
 
-def pause(s: Site) -> Op:
-    """PAUSE: whoever spins waits for another processor, so let that one run."""
-    cpu = s.cpu
-    if cpu.cpus == 1:
-        return nop(s)
-    s.ends_block()
-
-    def op() -> None:
-        cpu.turn_over = cpu.attention = True
-
-    return op
-
-
 def cache_line(s: Site) -> Op:
     """CLFLUSH, CLFLUSHOPT, CLWB: a load of one byte as far as faults go."""
     address, check = s.address(1, False), s.memory.run

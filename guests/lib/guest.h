@@ -7,6 +7,8 @@
 #define FW_CFG_DATA 0x511
 #define FW_CFG_SIGNATURE 0
 #define FW_CFG_CPUS 5
+#define LAPIC 0xfee00000    /* each CPU finds its own local APIC there (SDM Vol. 3A, 10.4) */
+#define LAPIC_ID 0x020      /* bits 31:24 */
 
 /* Selectors of lib/kernel64.S, in the order that SYSCALL and SYSRET expect (SDM Vol. 3A, 5.8.8). */
 #define KERNEL_CODE 0x08

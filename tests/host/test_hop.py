@@ -54,10 +54,10 @@ def test_hops_do_not_show(guest: str) -> None:
 
 
 def test_two_cpus_and_a_live_timer_fifty_times() -> None:
-    console, hops, report = run("ticks2", 2, cpus=2)
+    console, hops, report = run("duet", 2, cpus=2)
     assert hops >= 50
     assert (report.outcome.reason, report.outcome.status) == ("exit", 0)
-    assert console == plain("ticks2", cpus=2)
+    assert console == plain("duet", cpus=2)
 
 
 def test_from_a_tick_on_the_supervisor() -> None:

@@ -37,7 +37,8 @@ def command(as_json: bool, show_cpuid: bool) -> int:
 
 def examine() -> dict[str, Any]:
     """Everything the doctor finds, as JSON values."""
-    from minihv.engine.kvm.kind import KIND_WORDS, kvm_kind, read_cpu
+    from minihv.engine.kvm.kind import KIND_WORDS, kvm_kind
+    from minihv.host.cpu import read_cpu
 
     cpu = read_cpu()
     kind = kvm_kind(cpu)

@@ -79,7 +79,7 @@ class Number(click.ParamType[int]):
 @click.option("--serial", default="stdio", show_default=True, metavar="WHERE",
               help=f"{limits.SERIAL_FORMS}. Ctrl-A x ends a session at a terminal.")  # fmt: skip
 @click.option("--serial-input", "serial_input_file", metavar="FILE",
-              help="Type this file's bytes at the serial port, instead of what stands on standard input.")  # fmt: skip
+              help="What is typed at the serial port comes from this file.")  # fmt: skip
 @click.option("--display", type=click.Choice(limits.DISPLAYS), default="none", show_default=True,
               help="The VGA text screen: text shows it at the end, live while the guest runs.")  # fmt: skip
 @click.option("--timeout", type=float, metavar="SECONDS", help="End the machine after this time.")

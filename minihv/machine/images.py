@@ -1,11 +1,11 @@
 """What the user calls a guest: a bundled name, a path, or bytes."""
 
-from pathlib import Path
+import os
 from typing import NamedTuple
 
 from minihv.errors import ImageError
 
-IMAGES = Path(__file__).resolve().parent.parent / "images"
+IMAGES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "images")
 ALIASES = {"hello": "hello64"}
 MAX_IMAGE = 1 << 30
 """A guest image or module above this is refused before it is read: nothing of that size is one."""
@@ -25,14 +25,15 @@ def bundled_guests() -> dict[str, BundledGuest]:
     """The guests inside the package, by name."""
     import json
 
-    index = json.loads((IMAGES / "index.json").read_text(encoding="utf-8"))
+    with open(os.path.join(IMAGES, "index.json"), encoding="utf-8") as file:
+        index = json.load(file)
     return {
         name: BundledGuest(name, row["file"], row["purpose"], row["shows"], row.get("format"))
         for name, row in index.items()
     }
 
 
-def find_image(guest: str) -> Path:
+def find_image(guest: str) -> str:
     """The file behind a bundled name or a path. Raises ImageError with what there is instead.
 
     A name without a slash is a bundled guest first; a file of that name in the working directory is
@@ -41,37 +42,37 @@ def find_image(guest: str) -> Path:
     if "/" not in guest and "." not in guest:
         name = ALIASES.get(guest, guest)
         for suffix in (".elf", ".img"):
-            path = IMAGES / (name + suffix)
+            path = os.path.join(IMAGES, name + suffix)
             if _exists(path):
                 return path
-    path = Path(guest)
-    if not guest or not _exists(path):
+    if not guest or not _exists(guest):
         raise ImageError(
             f"expected a guest image or a bundled guest, found neither a file nor a guest named {guest!r}; "
             f"`minihv guests` lists the bundled ones"
         )
-    return path
+    return guest
 
 
-def read_image(path: Path, what: str = "guest image") -> bytes:
+def read_image(path: str, what: str = "guest image") -> bytes:
     """The file's bytes. Raises ImageError where it is no regular file or cannot be read."""
     if not _exists(path):
-        raise ImageError(f"expected a {what}, found no file named {str(path)!r}; name one that is there")
-    if path.is_dir():
+        raise ImageError(f"expected a {what}, found no file named {path!r}; name one that is there")
+    if os.path.isdir(path):
         raise ImageError(f"expected a {what}, found the folder {path}; name a file in it")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ImageError(f"expected a {what}, found {path}, which is no regular file; copy it to one")
     try:
-        size = path.stat().st_size
+        size = os.path.getsize(path)
         if size > MAX_IMAGE:
             raise ImageError(f"{path}: expected a {what} of at most 1 GiB, found {size} bytes")
-        return path.read_bytes()
+        with open(path, "rb") as file:
+            return file.read()
     except OSError as error:
         raise ImageError(f"{path}: cannot be read: {error.strerror}; make it readable") from error
 
 
-def _exists(path: Path) -> bool:
+def _exists(path: str) -> bool:
     try:
-        return path.exists()
-    except OSError:
+        return os.path.exists(path)
+    except (OSError, ValueError):
         return False  # a name that no file can have, or behind a folder that is closed to us

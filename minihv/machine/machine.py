@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from os import PathLike, fspath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -66,12 +66,12 @@ class Machine:
 
     # Before the run
 
-    def load(self, image: str | Path | bytes, name: str | None = None) -> Self:
+    def load(self, image: str | PathLike[str] | bytes, name: str | None = None) -> Self:
         """Load a bundled guest ("hello"), a file, or the bytes of an image. Raises ImageError."""
         from minihv.boot.load import load
 
         data, name, file = _bytes_of(image, name)
-        modules = tuple((path, read_image(Path(path), "module")) for path in self.config.modules)
+        modules = tuple((path, read_image(path, "module")) for path in self.config.modules)
         request = LoadRequest(
             name=file,
             data=data,
@@ -85,16 +85,17 @@ class Machine:
         self.guest_name = name
         return self
 
-    def load_firmware(self, image: str | Path | bytes | None = None, name: str | None = None) -> Self:
+    def load_firmware(
+        self, image: str | PathLike[str] | bytes | None = None, name: str | None = None
+    ) -> Self:
         """Load a firmware ROM (by default the one of the config). Raises ImageError."""
         from minihv.boot.load import load_firmware
 
         image = self.config.firmware if image is None else image
         if image is None:
             raise UsageError("expected a firmware ROM, found none; name one in the config or in the call")
-        if isinstance(image, str):
-            image = Path(image)  # no bundled guest is a ROM
-        data, name, file = _bytes_of(image, name, "firmware ROM")
+        # No bundled guest is a ROM, so a string is a path here.
+        data, name, file = _bytes_of(image, name, "firmware ROM", bundled=False)
         self._plan = load_firmware(file, data, board_facts(self.config))
         self.guest_name = name
         return self
@@ -307,13 +308,13 @@ class Machine:
 
 
 def _bytes_of(
-    image: str | Path | bytes, name: str | None, what: str = "guest image"
+    image: str | PathLike[str] | bytes, name: str | None, what: str = "guest image", bundled: bool = True
 ) -> tuple[bytes, str, str]:
     """The image's bytes, what to call the guest, and what to call the file in messages."""
     if isinstance(image, bytes):
         return image, name or "image", name or "image"
-    path = image if isinstance(image, Path) else find_image(image)
-    return read_image(path, what), name or str(image), str(path)
+    path = find_image(image) if isinstance(image, str) and bundled else fspath(image)
+    return read_image(path, what), name or str(image), path
 
 
 def _close(parts: Parts) -> None:

@@ -44,7 +44,7 @@ def _host(engine: Engine) -> Mapping[str, str]:
     """What numbers must be labelled with; what the engine itself tells wins."""
     host = {"python": sys.version.split()[0], **engine.describe()}
     if "cpu" not in host:
-        from minihv.engine.kvm.kind import read_cpu
+        from minihv.host.cpu import read_cpu
 
         cpu = read_cpu()
         host = {"kvm": "not used", "cpu": cpu.model or cpu.vendor, "kernel": os.uname().release, **host}

@@ -236,7 +236,7 @@ def test_a_bundled_image_truncated_anywhere(typed: Typed, tmp_path: Path, cut: i
     from minihv.machine.images import IMAGES
 
     path = tmp_path / "cut.elf"
-    path.write_bytes((IMAGES / "hello64.elf").read_bytes()[:cut])
+    path.write_bytes((Path(IMAGES) / "hello64.elf").read_bytes()[:cut])
     done = typed("run", path)
     tells = ("expected an ELF file",) if cut < 4 else ("truncated", f"{cut:#x}")
     assert_one_sentence(done, CANNOT_START, (str(path), *tells))

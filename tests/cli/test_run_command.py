@@ -28,7 +28,7 @@ def test_a_bundled_guest(typed: Typed, guest: tuple[str, ...], engine: str) -> N
 def test_a_guest_by_path(typed: Typed, engine: str) -> None:
     from minihv.machine.images import IMAGES
 
-    assert typed("run", IMAGES / "hello64.elf", "--engine", engine) == (0, HELLO, "")
+    assert typed("run", Path(IMAGES) / "hello64.elf", "--engine", engine) == (0, HELLO, "")
 
 
 def test_auto_finds_an_engine(typed: Typed) -> None:

@@ -7,12 +7,13 @@ from minihv.engine.kvm import abi
 from minihv.engine.kvm.cdata import ffi
 from minihv.engine.kvm.cpuid import guest_cpuid
 from minihv.engine.kvm.kernel import Kernel
-from minihv.engine.kvm.kind import KIND_WORDS, kvm_kind, read_cpu
+from minihv.engine.kvm.kind import KIND_WORDS, kvm_kind
 from minihv.engine.kvm.statsfd import StatsFd
 from minihv.engine.kvm.system import Kvm
 from minihv.engine.kvm.vcpu import KvmVcpu
 from minihv.engine.kvm.vm import Vm
 from minihv.errors import HostError
+from minihv.host.cpu import read_cpu
 from minihv.interfaces import EngineConfig, EngineTraits, IrqLine
 from minihv.memory import GuestMemory
 

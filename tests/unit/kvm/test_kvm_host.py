@@ -11,10 +11,11 @@ from minihv.engine.kvm import kernel as kernel_module
 from minihv.engine.kvm.cpuid import CPUID_CHANGES, CpuidEntry, guest_cpuid
 from minihv.engine.kvm.engine import probe
 from minihv.engine.kvm.kernel import Kernel, ioctl_name, kvm_error
-from minihv.engine.kvm.kind import KIND_WORDS, CpuInfo, kvm_kind, read_cpu
+from minihv.engine.kvm.kind import KIND_WORDS, kvm_kind
 from minihv.engine.kvm.statsfd import StatsFd
 from minihv.engine.kvm.system import Kvm
 from minihv.errors import HostError, KvmError
+from minihv.host.cpu import CpuInfo, read_cpu
 
 # Kind
 
@@ -39,7 +40,7 @@ from minihv.errors import HostError, KvmError
 def test_kind(flags: str, folders: list[str], kind: str, tmp_path: Path) -> None:
     for folder in folders:
         (tmp_path / folder).mkdir()
-    assert kvm_kind(CpuInfo("v", "m", frozenset(flags.split())), tmp_path) == kind
+    assert kvm_kind(CpuInfo("v", "m", frozenset(flags.split())), str(tmp_path)) == kind
     assert kind in KIND_WORDS
 
 
@@ -49,13 +50,13 @@ def test_cpuinfo_of_the_first_processor(tmp_path: Path) -> None:
         "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: Xeon: the one\nflags\t\t: fpu vmx\n\n"
         "processor\t: 1\nvendor_id\t: Other\nflags\t\t: svm\n"
     )
-    assert read_cpu(path) == CpuInfo("GenuineIntel", "Xeon: the one", frozenset(("fpu", "vmx")))
+    assert read_cpu(str(path)) == CpuInfo("GenuineIntel", "Xeon: the one", frozenset(("fpu", "vmx")))
 
 
 def test_cpuinfo_that_tells_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    assert read_cpu(tmp_path / "empty") == CpuInfo("", "", frozenset())
-    assert read_cpu(tmp_path / "missing") == CpuInfo("", "", frozenset())
+    assert read_cpu(str(tmp_path / "empty")) == CpuInfo("", "", frozenset())
+    assert read_cpu(str(tmp_path / "missing")) == CpuInfo("", "", frozenset())
 
 
 # Errors

@@ -122,7 +122,7 @@ REFUSED = {
     "32-bit wrap": (Elf(32, segments=(Segment(paddr=(1 << 32) - 16),)), "wraps around the end of the 32-bit"),
     "overlap": (Elf(segments=(Segment(), Segment(paddr=0x100010))), "0x100010..0x10002f overlaps segment 0"),
     "overlap from below": (Elf(segments=(Segment(paddr=0x100010), Segment())), "overlaps segment 0"),
-    "too large": (Elf(segments=(Segment(memsz=1 << 40),)), "it needs 0x10000000000 bytes, there are 0x1000000"),
+    "too large": (Elf(segments=(Segment(memsz=1 << 40),)), "needs 0x10000000000 bytes, there are 0x1000000"),
     "beyond RAM": (Elf(segments=(Segment(paddr=0xFFFFF0),)), "at 0xfffff0..0x100000f does not fit"),
     "reserved": (Elf(segments=(Segment(paddr=0xB8000),)), "covers video memory and BIOS at 0xa0000..0xfffff"),
     "entry": (Elf(entry=0x100020), "inside a loadable segment (0x100000..0x10001f), found 0x100020"),

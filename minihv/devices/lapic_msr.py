@@ -18,7 +18,8 @@ from minihv.x86.registers import (
 if TYPE_CHECKING:
     from minihv.devices.lapic import LocalApic
 
-_BASE_RESERVED = 0xFFF0_0000_0000_02FF
+_BASE_RESERVED = 0xFFFF_0000_0000_02FF
+"""Bits above MAXPHYADDR, which is 48 on every engine that has its local APIC from here, and 0-7, 9."""
 _SHORTHAND_SELF = 1 << 18
 
 

@@ -11,6 +11,10 @@ from minihv.machine.stop import Pause, Stop
 
 TURN = 2000
 """Instructions of one turn: about 2 ms of a Python interpreter, so timers come no later than that."""
+SHORT_TURN = 250
+"""While vCPUs send each other interrupts: whoever spins for the answer, without a PAUSE, spins less long."""
+LIVELY_ROUNDS = 16
+"""Rounds of short turns after an interprocessor interrupt."""
 LONGEST_SLEEP_NS = 50_000_000
 """While everybody sleeps, timers are looked at this often: input may have set one."""
 
@@ -27,6 +31,7 @@ class Turns:
         self._stop = stop
         self._pause = pause
         self._woken = threading.Event()
+        self._lively = 0
 
     def wake(self) -> None:
         """From any thread: something happened that may wake a sleeping vCPU, or the machine stops."""
@@ -45,7 +50,11 @@ class Turns:
             self._tick()
             if not loop.asleep:
                 anybody = True
+                kicks = loop.stats.kicks
                 loop.run(self._budget())
+                if loop.stats.kicks != kicks:
+                    self._lively = LIVELY_ROUNDS
+        self._lively = max(self._lively - 1, 0)
         return anybody
 
     def _tick(self) -> None:
@@ -55,9 +64,10 @@ class Turns:
 
     def _budget(self) -> int:
         """With counted time a turn ends exactly where a timer falls due."""
+        turn = SHORT_TURN if self._lively and len(self._loops) > 1 else TURN
         if isinstance(self._clock, InstructionClock) and (due := self._board.next_deadline()) is not None:
-            return min(TURN, self._clock.instructions(due))
-        return TURN
+            return min(turn, self._clock.instructions(due))
+        return turn
 
     def _sleep(self) -> None:
         """Nobody is awake: until the next timer, or until somebody calls `wake`; or for ever."""

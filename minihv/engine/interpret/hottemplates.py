@@ -294,7 +294,7 @@ TEMPLATES: dict[int, Template] = {
     M.AND: _binary("LOGIC", "&"), M.OR: _binary("LOGIC", "|"), M.XOR: _binary("LOGIC", "^"),
     M.TEST: _binary("LOGIC", "&", False), M.INC: _step("INC", "+"), M.DEC: _step("DEC", "-"),
     M.NEG: _neg, M.NOT: _not, M.PUSH: _push, M.POP: _pop, M.JMP: _jmp, M.CALL: _call, M.RET: _ret,
-    M.NOP: _nop, M.PAUSE: _nop,
+    M.NOP: _nop,
     **{getattr(M, "J" + cc): _jcc(n) for n, cc in enumerate(_CC)},
     **{getattr(M, "CMOV" + cc): _cmov(n) for n, cc in enumerate(_CC)},
     **{getattr(M, "SET" + cc): _setcc(n) for n, cc in enumerate(_CC)},

@@ -167,7 +167,7 @@ def test_stats_json(typed: Typed, tmp_path: Path, engine: str) -> None:
         assert {"sum", "min", "max", "p50", "p99"} <= set(time)
         assert 0 < time["min"] <= time["p50"] <= time["p99"] <= time["max"] <= time["sum"]
         assert sum(site["count"] for site in row["sites"]) == row["count"]
-        assert set(row["sites"][0]) == {"address", "symbol", "count", "sum_ns"}
+        assert {"address", "symbol", "count", "sum_ns"} <= set(row["sites"][0])
     assert told["exits"][0]["sites"][0]["symbol"].startswith("print")
 
 

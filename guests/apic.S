@@ -61,8 +61,11 @@ report:
     EXIT 0
 
 tick:
+    push rax
     inc dword ptr [rip + ticks]
-    mov dword ptr [rbp + LAPIC_EOI], 0
+    mov eax, LAPIC              /* it may interrupt a C function, which has other things in RBP */
+    mov dword ptr [rax + LAPIC_EOI], 0
+    pop rax
     iretq
 
 spurious:

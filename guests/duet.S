@@ -186,9 +186,13 @@ pit_tick:
 
 own_tick:
     push rax
-    inc dword ptr [rbp]
-    mov eax, LAPIC
-    mov dword ptr [rax + LAPIC_EOI], 0
+    push rcx
+    mov ecx, LAPIC              /* whom it interrupts may have anything in its registers */
+    mov eax, [rcx + LAPIC_ID]
+    shr eax, 24
+    inc dword ptr [ticks + rax * 4]
+    mov dword ptr [rcx + LAPIC_EOI], 0
+    pop rcx
     pop rax
     iretq
 

@@ -6,7 +6,7 @@ An engine is a row of the table: a name, and a function that imports it only whe
 from collections.abc import Callable
 from typing import NamedTuple
 
-from minihv.errors import EngineUnavailable, UsageError
+from minihv.errors import EngineUnavailable, HostError, UsageError
 from minihv.interfaces import Engine, EngineConfig
 from minihv.memory import GuestMemory
 
@@ -71,6 +71,9 @@ def open_engine(name: str, memory: GuestMemory, config: EngineConfig) -> tuple[E
     for candidate, kind in ENGINES.items():
         reason = kind.probe()
         if reason is None:
-            return kind.open(memory, config), passed_over
+            try:
+                return kind.open(memory, config), passed_over
+            except HostError as error:  # a probe cannot foresee that, say, another hypervisor holds VT-x
+                reason = str(error)
         passed_over.append(f"{candidate}: {reason}")
     raise EngineUnavailable("no engine works on this host; " + "; ".join(passed_over))

@@ -11,6 +11,16 @@ from minihv.exits import Exit
 from minihv.x86.state import CpuState
 
 
+class Registers(Protocol):
+    """The part of a `Device` that a guest sees."""
+
+    def read(self, offset: int, size: int) -> int: ...
+
+    def write(self, offset: int, size: int, value: int) -> None: ...
+
+    def register(self, offset: int, write: bool) -> str: ...
+
+
 class Device(Protocol):
     """Registers behind a window. Offsets are relative to the window; a device never knows where it is.
 

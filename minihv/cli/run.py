@@ -75,7 +75,8 @@ class Number(click.ParamType[int]):
 @click.option("-p", "--cmdline", "--append", default="", help="The guest's command line.")
 @click.option("--board", type=click.Choice(limits.BOARDS), default="default", show_default=True)
 @click.option("--irqchip", type=click.Choice(limits.IRQCHIPS), default="kernel", show_default=True,
-              help="Who models the interrupt controllers, on engines that can.")  # fmt: skip
+              help="On engines that bring interrupt controllers: use them all, only their LAPICs (no PIC, "
+              "PIT and IOAPIC then), or none: minihv models all, for one CPU.")  # fmt: skip
 @click.option("--serial", default="stdio", show_default=True, metavar="WHERE",
               help=f"{limits.SERIAL_FORMS}. Ctrl-A x ends a session at a terminal.")  # fmt: skip
 @click.option("--serial-input", "serial_input_file", metavar="FILE",

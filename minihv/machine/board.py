@@ -12,7 +12,7 @@ from minihv.bus import Bus, Window
 from minihv.deferred import Deferred, Once
 from minihv.devices.exit import AcpiPm1Control, AcpiPm1Event, DebugExitPort, PlainExitPort
 from minihv.devices.serial import Serial16550
-from minihv.interfaces import ByteSink, ByteSource, Clock, Device, IrqLine
+from minihv.interfaces import ByteSink, ByteSource, Clock, Device, EngineTraits, IrqLine, Registers
 from minihv.memory import LEGACY_WINDOW_END, LEGACY_WINDOW_START
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Board:
         if not any(device is row.device for device in self.devices):  # one device may have several windows
             self.devices.append(row.device)
 
-    def fit_controllers(self, provided: frozenset[str], chips: "IrqChips | None") -> None:
+    def fit_controllers(self, traits: EngineTraits, chips: "IrqChips | None") -> None:
         """Make room for the interrupt controllers that an engine brings, or put models in their place.
 
         Raises UsageError where a user's own device sits there.
@@ -126,10 +126,13 @@ class Board:
         self._controllers.clear()
         self.timers = [] if chips is None else [chips]
         rows = [] if chips is None else _chip_rows(self._wiring, chips)
+        if chips is not None and traits.parallel:
+            # The engine does not serve the page itself; with one CPU there is just this one LAPIC.
+            rows.append(Fitting("mmio", LAPIC_GPA, 0x1000, "lapic", LapicWindow(chips.lapics[0])))
         rows += [
             Fitting(space, start, size, f"{name} (the engine's own)", _EngineOwned())
             for name, space, start, size in ENGINE_WINDOWS
-            if name in provided
+            if name in traits.provides
         ]
         for row in rows:
             bus = self._bus(row)
@@ -358,6 +361,30 @@ class _EngineOwned:
 
     def close(self) -> None:
         """The engine's business."""
+
+
+class LapicWindow:
+    """A LAPIC's register page as a device of the board; its reset belongs to the CPU."""
+
+    max_width = 4
+
+    def __init__(self, lapic: Registers) -> None:
+        self._lapic = lapic
+
+    def read(self, offset: int, size: int) -> int:
+        return self._lapic.read(offset, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self._lapic.write(offset, size, value)
+
+    def register(self, offset: int, write: bool) -> str:
+        return self._lapic.register(offset, write)
+
+    def reset(self) -> None:
+        """The CPU's business."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
 
 class _Nowhere:

@@ -63,7 +63,12 @@ class MachineConfig(_Fields):
     """One machine. Raises UsageError for a value that cannot be meant.
 
     `memory` is in bytes; `timeout` in seconds of host time; `load_address` and `entry` are GPAs for flat
-    images. `modules` are paths. `serial` says where COM1 goes; `serial_input` feeds it from memory, `serial_input_file` from a file.
+    images. `modules` are paths. `serial` says where COM1 goes; `serial_input` feeds it from memory,
+    `serial_input_file` from a file.
+
+    What is recorded beside the counters: `trace` and `timeline` are files (JSON lines; Chrome trace),
+    `history` puts exits over time into the report, `metrics` is a loopback port or a file (Prometheus text),
+    `kernel_exits` adds the kernel's own exits where it lets us see them.
     """
 
     __slots__ = ()

@@ -101,6 +101,10 @@ class VcpuLoop:
         """Somebody else looks after sleeping vCPUs: see `minihv.machine.turns`."""
         self.wakeable = False
         """The last HLT was with interrupts on."""
+        self.sleeps = False
+        """There are controllers that may end a HLT; without them it is the end."""
+        self.on_kick: Callable[[], None] | None = None
+        """Called when somebody kicked the vCPU: a timer may have been set."""
         self.rescue: Rescue | None = None
         """Executes what the engine cannot; None: such a fault ends the machine."""
         self._stop = stop
@@ -326,6 +330,8 @@ class VcpuLoop:
                 self._stop(outcome("halted"))
         elif isinstance(exit, Interrupted):
             self.stats.kicks += 1
+            if self.on_kick is not None:
+                self.on_kick()
 
     def _handler_failed(self, error: BaseException) -> None:
         self.failure = self.failure or error
@@ -335,6 +341,8 @@ class VcpuLoop:
 
     def _halt(self, exit: Halt) -> None:
         self.wakeable = exit.wakeable
+        if exit.wakeable and self.sleeps:
+            return
         if not self.takes_turns and self._idle.park(self.vcpu.index):
             self._stop(outcome("halted"))
 

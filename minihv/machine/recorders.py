@@ -53,6 +53,10 @@ def open_recorders(config: MachineConfig, guest: str, stack: ExitStack) -> list[
         from minihv.machine.trace import Trace
 
         add(Trace(config.trace))
+    if config.history:
+        from minihv.machine.history import History
+
+        add(History())
     return recorders
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from minihv.engine.select import open_engine
 from minihv.errors import HostError, UsageError
-from minihv.interfaces import Engine, EngineConfig, IrqLine, TurnVcpu
+from minihv.interfaces import Engine, EngineConfig, InterruptTarget, IrqLine, TurnVcpu
 from minihv.machine.clock import InstructionClock
 from minihv.machine.lines import unconnected
 from minihv.machine.turns import Turns
@@ -31,10 +31,11 @@ def install(parts: "Parts", name: str) -> None:
     _check_clock(parts, engine)
     parts.vcpus = [engine.create_vcpu(index) for index in range(config.cpus)]
     parts.chips = _software_chips(parts, engine)
-    parts.board.fit_controllers(engine.traits.provides, parts.chips)
+    parts.board.fit_controllers(engine.traits, parts.chips)
     parts.turns = None
     for loop, vcpu in zip(parts.loops, parts.vcpus, strict=True):
         loop.take(vcpu, takes_turns=not engine.traits.parallel)
+        loop.sleeps = parts.chips is not None
         loop.rescue = parts.rescuer() if config.rescue and engine.traits.may_give_up else None
     if not engine.traits.parallel:
         parts.turns = Turns(parts.loops, parts.board, parts.clock, parts.stop, parts.pause)
@@ -55,14 +56,17 @@ def _check_clock(parts: "Parts", engine: Engine) -> None:
 
 def _software_chips(parts: "Parts", engine: Engine) -> "IrqChips | None":
     """PIC, PIT, IOAPIC and LAPICs as models, for vCPUs that have no others."""
-    if engine.traits.parallel:
+    if "lapic" in engine.traits.provides:
         return None
     from minihv.devices.irqchips import IrqChips
 
     chips = IrqChips(parts.config.cpus, parts.clock, parts.tsc_hz)
     for index, vcpu in enumerate(parts.vcpus):
-        turn_vcpu = cast("TurnVcpu", vcpu)
-        chips.connect(index, turn_vcpu, turn_vcpu.tsc)
+        if engine.traits.parallel:
+            chips.connect(index, cast("InterruptTarget", vcpu))
+        else:
+            turn_vcpu = cast("TurnVcpu", vcpu)
+            chips.connect(index, turn_vcpu, turn_vcpu.tsc)
     return chips
 
 

@@ -136,6 +136,8 @@ class Supervisor:
         groups: Sequence[Sequence[VcpuLoop]] = (
             [[loop] for loop in loops] if engine.traits.parallel else [loops]
         )
+        for loop in loops:
+            loop.on_kick = self.wake if self._parts.chips is not None and self._parts.turns is None else None
         for group in groups:
             name = f"vcpu{group[0].stats.index}"
             thread = threading.Thread(target=self._body, args=(group,), name=name, daemon=True)

@@ -149,3 +149,18 @@ def test_the_clocks_periodic_interrupt_arrives() -> None:
     r = run(code + leave(5))
     assert r.end == ("exit", 5)
     assert r.report.count("io", address=0x71, direction="in") >= 6
+
+
+@pytest.mark.parametrize("guest", ["timer", "apic"])
+def test_controllers_in_user_space_tick_like_the_kernel_s(guest: str) -> None:
+    """The same console; but each controller access and each HLT is an exit now."""
+    here = Machine(engine="kvm", irqchip="none", timeout=30.0)
+    report = here.load(guest).run()
+    there = Machine(engine="kvm", irqchip="kernel", timeout=30.0)
+    other = there.load(guest).run()
+    assert report.outcome == other.outcome
+    assert here.console == there.console
+    assert report.count("hlt") >= 9
+    assert other.count("hlt") == 0
+    register = "pic.OCW2" if guest == "timer" else "lapic.EOI"
+    assert sum(e.count for e in report.exits if e.register == register) >= 10

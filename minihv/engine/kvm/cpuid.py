@@ -7,7 +7,7 @@ CPUID_CHANGES = (
     ("leaf 1 EBX[23:16]", "logical processors", "the machine's number of vCPUs, not the host's"),
     ("leaf 1 ECX[31]", "hypervisor present", "a guest may know that it is one"),
     ("leaf 1 ECX[24]", "TSC-deadline timer", "set where KVM's own LAPIC provides it"),
-    ("leaf 1 ECX[21], EDX[9]", "x2APIC, APIC", "off without a local APIC (--irqchip none)"),
+    ("leaf 1 ECX[21]", "x2APIC", "off where the local APIC is a model (--irqchip none)"),
     ("leaf 4 EAX[31:26]", "cores in the package", "the machine's number of vCPUs"),
     ("leaf 0xB and 0x1F", "topology", "one package with the machine's vCPUs as cores; EDX is the x2APIC id"),
     ("leaf 0x80000008 ECX", "cores in the package", "the machine's number of vCPUs"),
@@ -48,7 +48,7 @@ def guest_cpuid(entries: list[CpuidEntry], apic_id: int, cpus: int, kernel_lapic
             e.ecx = e.ecx | 1 << 24 if kernel_lapic else e.ecx & ~(1 << 24)
             e.edx = e.edx | 1 << 28 if cpus > 1 else e.edx & ~(1 << 28)
             if not kernel_lapic:
-                e.ecx, e.edx = e.ecx & ~(1 << 21), e.edx & ~(1 << 9)
+                e.ecx &= ~(1 << 21)
         elif e.function == 4 and e.eax & CACHE_TYPE:
             e.eax = e.eax & 0x03FFFFFF | min(cpus - 1, 63) << 26
         elif e.function in (0xB, 0x1F):

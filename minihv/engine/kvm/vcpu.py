@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from minihv.engine.kvm import abi
 from minihv.engine.kvm.cdata import ffi
 from minihv.engine.kvm.decode import decode
+from minihv.engine.kvm.inject import Injector
 from minihv.engine.kvm.site import AFTER, BEFORE, GPRS, CodeSite
 from minihv.engine.kvm.state import StatePort
 from minihv.engine.kvm.statsfd import StatsFd
@@ -30,7 +31,7 @@ from minihv.exits import (
     MsrRead,
     MsrWrite,
 )
-from minihv.interfaces import ExactSite, Site
+from minihv.interfaces import ExactSite, InterruptSource, Site
 from minihv.x86.state import SEGMENT_NAMES, CpuState, MpState
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class KvmVcpu:
         self._queued: Exit | None = None
         self._kicked = False
         self._probe = False
+        self._noticed = False
+        self._injector: Injector | None = None
         self._thread: int | None = None
         # Re-entrant: a signal handler may stop the machine while this very thread is in `kick`.
         self._thread_lock = threading.RLock()
@@ -108,6 +111,8 @@ class KvmVcpu:
     def kick(self) -> None:
         self._kicked = True
         self._wake()
+        if self._injector is not None:
+            self._injector.notice()
 
     def probe(self) -> None:
         """Make a `run` that sleeps in the kernel look whether it can ever wake up."""
@@ -136,6 +141,8 @@ class KvmVcpu:
         if self._queued is not None:
             return self._take_queued()
         while True:
+            if self._injector is not None and (stop := self._before_entry(self._injector)) is not None:
+                return stop
             try:
                 fcntl.ioctl(self.fd, abi.RUN)
             except InterruptedError:
@@ -165,8 +172,54 @@ class KvmVcpu:
                 continue
             return self._decode(reason, rip)
 
+    # Interrupts from controllers in user space: `minihv.interfaces.InterruptTarget`
+
+    @property
+    def local_apic(self) -> InterruptSource | None:
+        """The model that stands at the interrupt pin, where the kernel has none."""
+        return self._injector.source if self._injector is not None else None
+
+    @local_apic.setter
+    def local_apic(self, source: InterruptSource | None) -> None:
+        self._injector = None if source is None else Injector(self._kernel, self.fd, self._run, source)
+
+    def notice(self) -> None:
+        """From any thread: the interrupt source may have something."""
+        if self._injector is not None:
+            self._noticed = True
+            self._injector.notice()
+            if self._thread != threading.get_ident():
+                self._wake()
+
+    def deliver_init(self) -> None:
+        """Only this vCPU itself can have sent it, from an exit: it starts anew (SDM Vol. 3A, 9.4.2)."""
+        self.port.store(CpuState())
+
+    def deliver_sipi(self, vector: int) -> None:
+        """Nobody waits for one: the only vCPU is the one that started."""
+
+    def deliver_nmi(self) -> None:
+        """KVM_NMI: taken at the next entry."""
+        self._kernel.ioctl(self.fd, abi.NMI)
+        self._wake()
+
+    def _before_entry(self, injector: Injector) -> Exit | None:
+        """Sleep through HLT, then offer what the controllers have. Interrupted: somebody kicked a sleeper."""
+        while injector.halted and injector.asleep():
+            if self._kicked:
+                self._kicked = False
+                self._drain()
+                self.left_ns = time.perf_counter_ns()
+                return Interrupted()
+        injector.halted = False
+        injector.offer()
+        return None
+
     def _decode(self, reason: int, rip: int) -> Exit:
         stop = decode(self._run, reason, rip)
+        if self._injector is not None and isinstance(stop, Halt):
+            # Not ready, with interrupts on: KVM has one in hand, which ends the HLT at the next entry.
+            self._injector.halted = stop.wakeable and bool(self._run.ready_for_interrupt_injection)
         if isinstance(stop, MmioRead):
             self._answer = _MMIO_DATA
         elif isinstance(stop, MsrRead | MsrWrite):
@@ -182,6 +235,9 @@ class KvmVcpu:
         # The flags are looked at after draining: whoever sets one later also makes the next entry return.
         self._drain()
         kicked, self._kicked = self._kicked, False
+        noticed, self._noticed = self._noticed, False
+        if noticed and not kicked and not self._probe:
+            return None
         probe, self._probe = self._probe, False
         if kicked or not probe:
             return Interrupted()

@@ -7,7 +7,7 @@ import pytest
 from minihv.deferred import Deferred
 from minihv.devices.callbacks import PortHandler
 from minihv.errors import UsageError
-from minihv.interfaces import IrqLine
+from minihv.interfaces import EngineTraits, IrqLine
 from minihv.machine.board import ENGINE_WINDOWS, Board, Fitting, Wiring, make_board, replaced_controllers
 
 ALL = frozenset(("pic", "pit", "lapic", "ioapic"))
@@ -56,7 +56,7 @@ class World:
                 disk=disk,
             ),
         )
-        self.board.fit_controllers(provided, None)
+        self.board.fit_controllers(EngineTraits(provided, True, False, True), None)
 
     def out(self, port: int, value: int, size: int = 1) -> None:
         self.board.ports.write(port, size, value)

@@ -52,8 +52,7 @@ _FAR_32 = frozenset((Code.JMP_M1632, Code.CALL_M1632))
 def wide_far(insn: Instruction, bits: int, code: bytes) -> Instruction:
     """`insn`, decoded as AMD does from `code`, with the 64-bit offset that REX.W gives a far JMP or CALL.
 
-    AMD's processors ignore REX.W here (APM Vol. 3, JMP far); KVM's and QEMU's emulators do not, whatever
-    the vendor, and kernels are written for those.
+    What it means where the vendor is AMD: see `far`.
     """
     if bits != 64 or insn.code not in _FAR_32:
         return insn

@@ -58,11 +58,14 @@ def _pointer(s: Site) -> tuple[int, Callable[[], tuple[int, int]]]:
         Code.JMP_M1616: 2, Code.CALL_M1616: 2, Code.JMP_M1632: 4, Code.CALL_M1632: 4,
         Code.JMP_M1664: 8, Code.CALL_M1664: 8,
     }[insn.code]  # fmt: skip
-    address, ld, ld2 = s.address(size + 2, False), s.ld(size), s.ld(2)
+    # AMD's processors have no 64-bit offsets (APM Vol. 3, JMP (Far)), and ring 3 is checked against them.
+    # In ring 0, KVM's and QEMU's emulators take 64 bits whatever the vendor, and kernels rely on it.
+    width = min(size, 4) if s.cpu.amd and s.mode.user else size
+    address, ld, ld2 = s.address(width + 2, False), s.ld(width), s.ld(2)
 
     def load() -> tuple[int, int]:
         at = address()
-        return ld2(at + size), ld(at)
+        return ld2(at + width), ld(at)
 
     return size, load
 

@@ -25,6 +25,7 @@ ADVICE = {
 
 COMMANDS = {
     "run": "run a guest on a virtual machine",
+    "compare": "run a guest on every engine and hold them side by side",
     "guests": "list the bundled guests and what each shows",
     "doctor": "tell what this host can do, and which engines work",
 }
@@ -73,7 +74,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return the process status. Prints; does not exit."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        result = cli.main(args=words, prog_name="minihv", standalone_mode=False)
+        result = cli.main(args=list(words), prog_name="minihv", standalone_mode=False, obj=tuple(words))
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:

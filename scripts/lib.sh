@@ -45,6 +45,8 @@ install_minihv() {
         --config-settings editable_mode=compat >"$log" 2>&1; then
         explain_pip "$log"
     fi
+    # Compiled here and now: where PYTHONDONTWRITEBYTECODE is set, each start would compile everything again.
+    "$venv/bin/python" -m compileall -q "$root/minihv" || say "minihv could not be compiled ahead; it starts slower"
     is_prepared "$1" || printf '%s\n' "$wanted" >"$venv/minihv-$1"
 }
 

@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 from minihv.engine.kvm.engine import probe
-from minihv.engine.kvm.kind import KIND_WORDS, kvm_kind, read_cpu
+from minihv.engine.kvm.kind import KIND_WORDS, kvm_kind
+from minihv.host.cpu import read_cpu
 
 ROOT = Path(__file__).resolve().parents[2]
 BUSY = 0.25

@@ -220,11 +220,14 @@ def set_code(cpu: Cpu, selector: int, found: Descriptor, cpl: int) -> None:
 
 
 def drop_inaccessible(cpu: Cpu) -> None:
-    """On a return to an outer privilege: null data segments the new CPL may not have (SDM, RET)."""
+    """On a return to an outer privilege: null data segments the new CPL may not have (SDM, RET).
+
+    Only the selector and the descriptor's rights go; 64-bit code goes on with the base that FS or GS had.
+    """
     for n in (0, 3, 4, 5):
         seg: SegReg = cpu.seg[n]
         if seg.access & UNUSABLE:
             continue
         conforming_code = seg.access & 0x1C == 0x1C
         if not conforming_code and seg.dpl < cpu.cpl:
-            seg.set(0, 0, 0, UNUSABLE)
+            seg.set(0, seg.base, 0, UNUSABLE)

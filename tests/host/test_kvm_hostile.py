@@ -44,11 +44,11 @@ def test_a_guest_that_writes_all_ports_stays_bounded() -> None:
     """From 0xcf9 up and around until the debug exit port at 0xf4."""
     r = run(ALL_PORTS, irqchip="none")
     assert r.report.outcome.reason in ("exit", "reset")
-    ports = b"\xba\x00\x0d\x42\xee\x81\xfa\xe0\xff\x75\xf8"  # 0xd01..0xffe0
+    ports = b"\xba\x00\x0d\x42\xee\x81\xfa\xe0\x4f\x75\xf8"  # 0xd01..0x4fe0
     r = run(CLI + ports + leave(0), irqchip="none")  # no ticks: their handler writes to the PIC
     assert r.end == ("exit", 0)
     bios_and_exit = run(CLI + leave(0), irqchip="none").report.count("io", direction="out")
-    assert r.report.count("io", direction="out") == 0xFFE0 - 0xD00 + bios_and_exit
+    assert r.report.count("io", direction="out") == 0x4FE0 - 0xD00 + bios_and_exit
     assert len(r.report.exits) <= MAX_SITES + 10
     assert r.report.count("io", register="(other sites)") > 0
 
@@ -69,7 +69,7 @@ def test_a_guest_that_writes_from_hundreds_of_thousands_of_places_stays_bounded(
 def test_a_guest_that_prints_for_ever_keeps_the_last_mebibyte() -> None:
     # rep outsb of 65535 bytes, over and over
     code = mov_dx(0xE9) + b"\xb9\xff\xff\x31\xf6\xf3\x6e\xeb\xf7"
-    with machine(code, max_exits=100_000, timeout=60.0, irqchip="none") as m:
+    with machine(code, max_exits=40_000, timeout=60.0, irqchip="none") as m:
         m.run()
         assert 0 < len(m.console) <= 1 << 20
 
@@ -92,7 +92,7 @@ def test_recent_exits_and_statistics_do_not_grow_with_the_run() -> None:
 @pytest.mark.parametrize("code", [bytes(2000), b"\xff" * 2000, bytes(range(256)) * 8, b"\x0f" * 2000])
 @pytest.mark.parametrize("format", ["flat16", "flat32", "flat64"])
 def test_garbage_ends_in_an_outcome(code: bytes, format: str) -> None:
-    r = run(code, format=format, timeout=1.0)
+    r = run(code, format=format, timeout=0.3)
     assert r.report.outcome.reason in (
         "triple-fault", "engine-fault", "timeout", "exit", "halted", "reset", "power-off",
     )  # fmt: skip

@@ -9,18 +9,23 @@
     vcpus[]          index, exits, kicks, guest_ns, vmm_ns, instructions
     exits[]          name, detail, direction, address, size, register, count,
                      time_ns {sum, min, max, p50, p99, histogram}, sites[]
-    exits[].sites[]  address (linear), symbol, count, sum_ns
+    exits[].sites[]  address (linear), symbol, count, sum_ns, source ("file.c:12", where known)
     kernel_counters  the engine's own counters: what they grew by during the run
     autopsy          text after a crash, else ""
     passed_over[]    engines that "auto" tried before, with the reason
+    command          the command line that gave this report, or ""
+    timeline         null, or bucket_ns and exits {name: [count for each bucket of time]}
+    kernel_exits     null, or what the kernel says of its own exits: source, note, total, recorded, lost,
+                     reasons[] {name, count, to_user, sites[] {address, symbol, count}}
 
 All times are ns of host time; a histogram's bucket b counts handling times in [2**(b-1), 2**b) ns.
+Keys may be added to a version; a reader ignores those it does not know (`minihv.report.read`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from minihv.stats import Counter, percentile
+from minihv.stats import BUCKETS, Counter, percentile
 
 SCHEMA = "minihv.report/1"
 
@@ -34,9 +39,10 @@ class SiteReport(NamedTuple):
     symbol: str
     count: int  # type: ignore[assignment]  # a field, not tuple.count
     sum_ns: int
+    source: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        return {"address": self.address, "symbol": self.symbol, "count": self.count, "sum_ns": self.sum_ns}
+        return self._asdict()
 
 
 class ExitReport(NamedTuple):
@@ -53,6 +59,16 @@ class ExitReport(NamedTuple):
     max_ns: int
     histogram: tuple[int, ...]
     sites: tuple[SiteReport, ...]
+
+    @property
+    def kind(self) -> tuple[str, str, int | None, int, str]:
+        """What tells it from the other exits of a report."""
+        return self[:5]
+
+    @property
+    def device(self) -> str:
+        """ "serial" of "serial.THR"; empty where the exit went to no device."""
+        return self.register.partition(".")[0]
 
     @property
     def detail(self) -> str:
@@ -91,6 +107,70 @@ class ExitReport(NamedTuple):
         }
 
 
+class Exits(tuple[ExitReport, ...]):
+    """The exits of a report: a tuple that filters, groups and adds up.
+
+    report.exits.where(name="io").by("register") -> {"serial.THR": Exits, ...}
+    """
+
+    __slots__ = ()
+
+    def where(self, **fields: object) -> "Exits":
+        """Those whose fields or properties (name, direction, address, size, register, device, detail) equal
+        the given ones; a value that can be called is asked instead: `address=lambda a: a in COM1`."""
+
+        def fits(e: ExitReport) -> bool:
+            return all(
+                wanted(getattr(e, key)) if callable(wanted) else getattr(e, key) == wanted
+                for key, wanted in fields.items()
+            )
+
+        return Exits(e for e in self if fits(e))
+
+    def by(self, field: str) -> "dict[Any, Exits]":
+        """Grouped by one field or property, the group with the most exits first."""
+        groups: dict[Any, list[ExitReport]] = {}
+        for e in self:
+            groups.setdefault(getattr(e, field), []).append(e)
+        found = [(value, Exits(group)) for value, group in groups.items()]
+        return dict(sorted(found, key=lambda item: -item[1].total))
+
+    @property
+    def total(self) -> int:
+        """Number of exits."""
+        return sum(e.count for e in self)
+
+    @property
+    def sum_ns(self) -> int:
+        """Handling time of all of them."""
+        return sum(e.sum_ns for e in self)
+
+    @property
+    def min_ns(self) -> int:
+        """The shortest handling time; 0 where there are no exits."""
+        return min((e.min_ns for e in self), default=0)
+
+    @property
+    def max_ns(self) -> int:
+        """The longest handling time; 0 where there are no exits."""
+        return max((e.max_ns for e in self), default=0)
+
+    @property
+    def histogram(self) -> tuple[int, ...]:
+        """Handling times of all of them, in buckets."""
+        return tuple(map(sum, zip(*(e.histogram for e in self), strict=True))) or (0,) * BUCKETS
+
+    def percentile(self, share: float) -> int:
+        """Upper bound in ns of the bucket with that quantile (0..1), never above the maximum."""
+        return min(percentile(list(self.histogram), share), self.max_ns)
+
+    @property
+    def sites(self) -> tuple[tuple[SiteReport, ExitReport], ...]:
+        """Every site with the exit it belongs to, the hottest first."""
+        found = [(site, e) for e in self for site in e.sites]
+        return tuple(sorted(found, key=lambda item: (-item[0].count, item[0].address, item[1].name)))
+
+
 class VcpuReport(NamedTuple):
     """One vCPU's sums. `guest_ns`: inside the engine; `vmm_ns`: in minihv's handlers."""
 
@@ -102,14 +182,59 @@ class VcpuReport(NamedTuple):
     instructions: int
 
     def to_dict(self) -> dict[str, int]:
+        return self._asdict()
+
+
+class Timeline(NamedTuple):
+    """Exits over time, from the start of the vCPUs on: `exits[name][i]` of them were handled in
+    [i * bucket_ns, (i + 1) * bucket_ns). All rows are equally long."""
+
+    bucket_ns: int
+    exits: Mapping[str, tuple[int, ...]]
+
+    def to_dict(self) -> dict[str, Any]:
         return {
-            "index": self.index,
-            "exits": self.exits,
-            "kicks": self.kicks,
-            "guest_ns": self.guest_ns,
-            "vmm_ns": self.vmm_ns,
-            "instructions": self.instructions,
+            "bucket_ns": self.bucket_ns,
+            "exits": {name: list(counts) for name, counts in self.exits.items()},
         }
+
+
+class KernelSite(NamedTuple):
+    """Exits for one of the kernel's reasons at one RIP (offset in CS; linear for flat code)."""
+
+    address: int
+    symbol: str
+    count: int  # type: ignore[assignment]  # a field, not tuple.count
+
+    def to_dict(self) -> dict[str, Any]:
+        return self._asdict()
+
+
+class KernelReason(NamedTuple):
+    """Exits for one of the kernel's own reasons; `to_user` of them went on to user space."""
+
+    name: str
+    count: int  # type: ignore[assignment]  # a field, not tuple.count
+    to_user: int
+    sites: tuple[KernelSite, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self._asdict(), "sites": [site.to_dict() for site in self.sites]}
+
+
+class KernelExits(NamedTuple):
+    """The kernel's own exits. `total` were counted, `recorded` seen one by one, `lost` overwritten before
+    they could be read. `note` says what could not be seen, and what would show it; else ""."""
+
+    source: str
+    note: str
+    total: int
+    recorded: int
+    lost: int
+    reasons: tuple[KernelReason, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self._asdict(), "reasons": [reason.to_dict() for reason in self.reasons]}
 
 
 class OutcomeReport(NamedTuple):
@@ -123,8 +248,8 @@ class OutcomeReport(NamedTuple):
         return {"reason": self.reason, "status": self.status, "detail": self.detail}
 
 
-class Report(NamedTuple):
-    """Everything about one run."""
+class _Fields(NamedTuple):
+    """The fields of Report."""
 
     engine: str
     host: Mapping[str, str]
@@ -132,31 +257,52 @@ class Report(NamedTuple):
     outcome: OutcomeReport
     wall_ns: int
     vcpus: tuple[VcpuReport, ...]
-    exits: tuple[ExitReport, ...]
+    exits: Exits
     kernel_counters: Mapping[str, int]
     autopsy: str = ""
     passed_over: tuple[str, ...] = ()
     """With engine "auto": "name: why it cannot work here" for each engine tried before."""
+    command: str = ""
+    timeline: Timeline | None = None
+    kernel_exits: KernelExits | None = None
+
+
+class Report(_Fields):
+    """Everything about one run: frozen, made of plain data. `exits` may be given as any iterable."""
+
+    __slots__ = ()
+
+    def __new__(cls, *args: Any, **fields: Any) -> Self:
+        self = super().__new__(cls, *args, **fields)
+        return self if isinstance(self.exits, Exits) else self._replace(exits=Exits(self.exits))
 
     @property
     def total_exits(self) -> int:
         """Exits of all kinds and vCPUs."""
-        return sum(e.count for e in self.exits)
+        return self.exits.total
 
     def count(self, name: str, **details: object) -> int:
         """Exits named `name` whose fields (direction, address, size, register) equal `details`."""
-        return sum(
-            e.count
-            for e in self.exits
-            if e.name == name and all(getattr(e, key) == value for key, value in details.items())
-        )
+        return self.exits.where(name=name, **details).total
 
-    def with_symbols(self, symbol: Callable[[int], str]) -> "Report":
-        """A copy whose sites carry `symbol(address)` ("name+0x4" or "")."""
-        exits = tuple(
-            e._replace(sites=tuple(s._replace(symbol=symbol(s.address)) for s in e.sites)) for e in self.exits
+    def with_symbols(
+        self, symbol: Callable[[int], str], source: Callable[[int], str] = lambda address: ""
+    ) -> "Report":
+        """A copy whose sites carry `symbol(address)` ("name+0x4" or "") and `source(address)` ("a.c:7")."""
+        exits = Exits(
+            e._replace(
+                sites=tuple(s._replace(symbol=symbol(s.address), source=source(s.address)) for s in e.sites)
+            )
+            for e in self.exits
         )
-        return self._replace(exits=exits)
+        kernel = self.kernel_exits
+        if kernel is not None:
+            named = (
+                r._replace(sites=tuple(s._replace(symbol=symbol(s.address)) for s in r.sites))
+                for r in kernel.reasons
+            )
+            kernel = kernel._replace(reasons=tuple(named))
+        return self._replace(exits=exits, kernel_exits=kernel)
 
     def to_dict(self) -> dict[str, Any]:
         """The object that --stats-json writes."""
@@ -172,10 +318,39 @@ class Report(NamedTuple):
             "kernel_counters": dict(self.kernel_counters),
             "autopsy": self.autopsy,
             "passed_over": list(self.passed_over),
+            "command": self.command,
+            "timeline": None if self.timeline is None else self.timeline.to_dict(),
+            "kernel_exits": None if self.kernel_exits is None else self.kernel_exits.to_dict(),
         }
 
+    @classmethod
+    def from_dict(cls, data: Any, where: str = "report") -> "Report":
+        """The reverse of `to_dict`. Raises UsageError, which begins with `where`, for anything that is no
+        report of this version: it tells what was expected at which key, and what was found."""
+        from minihv.report.read import report_from_dict
 
-def merge_counters(counters: Iterable[Counter]) -> tuple[ExitReport, ...]:
+        return report_from_dict(data, where)
+
+    def merge(self, other: "Report") -> "Report":
+        """Both runs as one: counts, times and sites added up. See `minihv.report.arithmetic`."""
+        from minihv.report.arithmetic import merge
+
+        return merge(self, other)
+
+    def subtract(self, earlier: "Report") -> "Report":
+        """What this run has beyond `earlier`, a part of it. Raises UsageError where that one has more."""
+        from minihv.report.arithmetic import subtract
+
+        return subtract(self, earlier)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: outcome, table of exits and their shares of time."""
+        from minihv.report.html.notebook import fragment
+
+        return fragment(self)
+
+
+def merge_counters(counters: Iterable[Counter]) -> Exits:
     """The counters of all vCPUs as exits, the most frequent first; sites of one address are added up."""
     groups: dict[tuple[str, str, int, int, str], list[Counter]] = {}
     for counter in counters:
@@ -184,7 +359,12 @@ def merge_counters(counters: Iterable[Counter]) -> tuple[ExitReport, ...]:
             key = (i.name, i.direction, -1 if i.address is None else i.address, i.size, i.register)
             groups.setdefault(key, []).append(counter)
     exits = [_merge(group) for group in groups.values()]
-    return tuple(sorted(exits, key=lambda e: (-e.count, e.name, e.detail)))
+    return Exits(sorted(exits, key=order))
+
+
+def order(e: ExitReport) -> tuple[int, str, str]:
+    """Sort key: the most frequent first."""
+    return -e.count, e.name, e.detail
 
 
 def _merge(group: list[Counter]) -> ExitReport:

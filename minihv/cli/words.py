@@ -5,6 +5,7 @@ import sys
 from typing import TextIO
 
 from minihv.errors import HostError
+from minihv.report.escape import visible, visible_lines
 
 
 def fail(message: str, status: int) -> int:
@@ -14,15 +15,15 @@ def fail(message: str, status: int) -> int:
 
 
 def say(message: str) -> None:
-    """One line on standard error."""
-    note(f"minihv: {message}")
+    """One line on standard error; what a guest or a file name put into it is shown, not obeyed."""
+    note(f"minihv: {visible(message)}")
 
 
 def note(text: str) -> None:
     """More than a line on standard error; that nobody reads it is no reason to fail."""
     if sys.stderr is not None:  # it is None where the descriptor was closed from the start
         try:
-            print(text, file=sys.stderr, flush=True)
+            print(visible_lines(text), file=sys.stderr, flush=True)
         except OSError:
             return
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 
-from minihv.report.model import ExitReport, Report
+from minihv.report.escape import visible
+from minihv.report.model import ExitReport, KernelExits, Report
 from minihv.stats import percentile
 
 TOP_DETAILS = 12
 TOP_SITES = 8
 TOP_COUNTERS = 14
+TOP_PLACES = 3
 
 
 def microseconds(ns: float) -> str:
@@ -18,8 +20,8 @@ def microseconds(ns: float) -> str:
 def stats_table(report: Report) -> str:
     """The whole text, ending in a newline."""
     lines = [*_header(report), *_by_kind(report), *_by_detail(report), *_by_site(report)]
-    lines += [*_time_shares(report), *_kernel(report)]
-    return "\n".join(lines) + "\n"
+    lines += [*_time_shares(report), *_kernel_exits(report.kernel_exits), *_kernel(report)]
+    return "\n".join(map(visible, lines)) + "\n"
 
 
 def _header(report: Report) -> Iterator[str]:
@@ -100,6 +102,29 @@ def _time_shares(report: Report) -> Iterator[str]:
             f"({_percent(v.guest_ns, whole)}), VMM {v.vmm_ns / 1e6:.2f} ms ({_percent(v.vmm_ns, whole)})"
             + (f", {v.instructions} instructions" if v.instructions else "")
         )
+
+
+def _kernel_exits(kernel: KernelExits | None) -> Iterator[str]:
+    if kernel is None:
+        return
+    yield ""
+    if kernel.source:
+        lost = f", {kernel.lost} lost" if kernel.lost else ""
+        yield (
+            f"The kernel's own exits, from {kernel.source}: {kernel.total} counted, {kernel.recorded} seen "
+            f"one by one{lost}"
+        )
+        yield f"{'exits':>10} {'share':>8} {'to minihv':>10}  reason, and its hottest places"
+    for reason in kernel.reasons[:TOP_DETAILS]:
+        places = ", ".join(f"{s.symbol or hex(s.address)} ({s.count})" for s in reason.sites[:TOP_PLACES])
+        yield (
+            f"{reason.count:>10} {_percent(reason.count, kernel.recorded):>8} {reason.to_user:>10}  "
+            f"{reason.name}: {places}"
+        )
+    if len(kernel.reasons) > TOP_DETAILS:
+        yield f"{'':>10} (+{len(kernel.reasons) - TOP_DETAILS} more; --stats-json has them all)"
+    if kernel.note:
+        yield f"The kernel's own exits: {kernel.note}."
 
 
 def _kernel(report: Report) -> Iterator[str]:

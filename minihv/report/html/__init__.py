@@ -1,0 +1,1 @@
+"""Reports as HTML: one self-contained page, no network and no script; charts are inline SVG."""

@@ -69,6 +69,8 @@ class Parts:
         self.turns: Turns | None = None
         self.vcpus: list[Vcpu] = []
         self.loops: list[VcpuLoop] = []
+        self.thread_hooks: list[Callable[[], None]] = []
+        """Called on every vCPU thread before it runs its vCPUs."""
         self._board: Board | None = None
         self._rescuers: list[Rescuer] = []
 

@@ -63,6 +63,7 @@ class Machine:
         self._screen: list[str] = []
         self._ticks: list[tuple[int, Callable[[], None]]] = []
         self._makers: list[Callable[[int], Observer | None]] = []
+        self._watchers: list[Recorder] = []
 
     # Before the run
 
@@ -145,6 +146,11 @@ class Machine:
         self._makers.append(make)
         return self
 
+    def watch(self, recorder: "Recorder") -> Self:
+        """Let `recorder` see every run from its beginning to its end. It is the caller's, and not closed."""
+        self._watchers.append(recorder)
+        return self
+
     # The run
 
     def run(self) -> Report:
@@ -173,7 +179,7 @@ class Machine:
             console = Console(self.config, self._sink, self._source, self._console_broken, self._user_stop)
             stack.callback(console.close)
             self._console = console
-            recorders = self._open_recorders(stack)
+            recorders = [*self._open_recorders(plan, stack), *self._watchers]
             observers = self._observers(recorders)
             parts = build(self.config, plan, console.sink, console.source, self._fittings, observers)
             close_parts = stack.enter_context(ExitStack())
@@ -251,14 +257,14 @@ class Machine:
         """What `load` made of the image."""
         return self._plan
 
-    def _open_recorders(self, stack: ExitStack) -> "Sequence[Recorder]":
+    def _open_recorders(self, plan: BootPlan, stack: ExitStack) -> "Sequence[Recorder]":
         """What the config wants recorded beside the counters; nothing is imported for a run without."""
         config = self.config
         if not (config.trace or config.history or config.timeline or config.metrics or config.kernel_exits):
             return ()
         from minihv.machine.recorders import open_recorders
 
-        return open_recorders(config, self.guest_name, stack)
+        return open_recorders(config, self.guest_name, plan, stack)
 
     def _observers(self, recorders: "Sequence[Recorder]") -> Callable[[int], Observer | None] | None:
         makers = [*(recorder.observer for recorder in recorders), *self._makers]

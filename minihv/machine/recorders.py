@@ -7,10 +7,12 @@ that recording needs no lock. A run without recorders has no observer at all and
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
+from minihv.boot.plan import BootPlan
 from minihv.exits import Exit
 from minihv.machine.build import Parts
 from minihv.machine.config import MachineConfig
 from minihv.machine.loop import Observer
+from minihv.machine.reporting import symbol_namer
 from minihv.report.model import Report
 from minihv.stats import SiteInfo
 
@@ -40,7 +42,7 @@ class Recorder:
         """Give back everything, however the run ended."""
 
 
-def open_recorders(config: MachineConfig, guest: str, stack: ExitStack) -> list[Recorder]:
+def open_recorders(config: MachineConfig, guest: str, plan: BootPlan, stack: ExitStack) -> list[Recorder]:
     """What `config` asks for. Files are opened and ports are bound here, before there is a machine, and
     closed by `stack`. Raises HostError or UsageError where that cannot be."""
     recorders: list[Recorder] = []
@@ -53,10 +55,22 @@ def open_recorders(config: MachineConfig, guest: str, stack: ExitStack) -> list[
         from minihv.machine.trace import Trace
 
         add(Trace(config.trace))
-    if config.history:
+    if config.history or config.timeline is not None:
         from minihv.machine.history import History
 
         add(History())
+    if config.timeline is not None:
+        from minihv.machine.timeline import TimelineFile
+
+        add(TimelineFile(config.timeline, config.cpus, lambda: symbol_namer(plan)))
+    if config.metrics is not None:
+        from minihv.machine.metrics import Metrics
+
+        add(Metrics(config.metrics, guest))
+    if config.kernel_exits:
+        from minihv.machine.kernel_exits import KernelExitRecorder
+
+        add(KernelExitRecorder())
     return recorders
 
 

@@ -112,6 +112,11 @@ class Supervisor:
 
     def _body(self, group: Sequence[VcpuLoop]) -> None:
         """What a vCPU thread does."""
+        try:
+            for hook in self._parts.thread_hooks:
+                hook()
+        except BaseException as error:
+            group[0].fail(error)
         run_group(group, self._parts.turns)
         with self._wake_lock:
             self._busy -= 1

@@ -26,6 +26,9 @@ ADVICE = {
 COMMANDS = {
     "run": "run a guest on a virtual machine",
     "compare": "run a guest on every engine and hold them side by side",
+    "explain": "tell what each engine does with one instruction of a guest",
+    "stats": "print a recorded run again, or what changed between two",
+    "report": "make one HTML page of a recorded run, comparison or nanobenchmark",
     "guests": "list the bundled guests and what each shows",
     "doctor": "tell what this host can do, and which engines work",
 }

@@ -4,18 +4,21 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from minihv import errors
 from minihv.cli.words import fail, note, say, tell
-from minihv.errors import HandlerFailed, HostError, UsageError
+from minihv.errors import HandlerFailed, UsageError
 from minihv.machine import config as limits
 from minihv.machine.config import MachineConfig, parse_size
 from minihv.machine.machine import Machine
 from minihv.machine.outcome import REASONS
 from minihv.report.model import Report
+
+if TYPE_CHECKING:
+    from minihv.report.budget import Budget
 
 STATUSES = f"""\b
 Exit status:
@@ -27,9 +30,20 @@ Exit status:
   {errors.EXIT_TIMED_OUT:3}               --timeout is over
   {errors.EXIT_BUDGET_SPENT:3}               --max-exits are used up
   {errors.EXIT_VMM_STOPPED:3}               a device handler failed, or the console takes no more output
+  {errors.EXIT_OVER_BUDGET:3}               the run was fine, but a --budget is broken
   130, 143          SIGINT, SIGTERM
 minihv's own are even and above 128: port 0xf4 gives odd ones only, port 0xf8 none so high.
 """
+
+
+class _Wanted(NamedTuple):
+    """What shall come of the report."""
+
+    stats: bool
+    stats_json: str | None
+    folded: str | None
+    budget: str | None
+    budgets: "tuple[Budget, ...]" = ()
 
 
 class Size(click.ParamType[int]):
@@ -92,18 +106,32 @@ class Number(click.ParamType[int]):
 @click.option("--rescue", type=click.Choice(("on", "off")), default="on", show_default=True,
               help="Let the interpreter execute single instructions that KVM gives up on.")  # fmt: skip
 @click.option("--trace", metavar="FILE", help="Write every exit as one line of JSON.")
-def command(
-    guest: str | None, kernel: str | None, stats: bool, stats_json: str | None, **options: Any
-) -> int:
+@click.option("--timeline", metavar="FILE", help="Write a Chrome trace: open it at ui.perfetto.dev.")
+@click.option("--folded", metavar="FILE", help="Write folded stacks (symbol;exit;device) for flame graphs.")
+@click.option("--metrics", metavar="PORT|FILE", help="Prometheus text: served on a loopback port while the "
+              "guest runs, or written at the end.")  # fmt: skip
+@click.option("--kernel-exits", is_flag=True, help="Show the kernel's own exits, by reason and RIP, too.")
+@click.option("--budget", metavar="LIMITS", help="Check limits after the run, as io=200,mmio=0,p99=50us.")
+def command(guest: str | None, kernel: str | None, **options: Any) -> int:
     """Run GUEST, a bundled guest's name or the path of an image, and end with its status."""
     guest = _one_guest(guest, kernel, options["firmware"])
     options["rescue"] = options["rescue"] == "on"
+    wanted = _Wanted(*(options.pop(name) for name in _Wanted._fields[:4]))
+    wanted = wanted._replace(stats=wanted.stats or options["kernel_exits"])
+    if wanted.budget is not None:
+        from minihv.report.budget import parse_budgets
+
+        wanted = wanted._replace(budgets=parse_budgets(wanted.budget))
+    options["history"] = wanted.stats_json is not None
     machine = Machine(MachineConfig(**options))
     if guest is None:
         machine.load_firmware()
     else:
         machine.load(guest)
-    _check_writable(stats_json)
+    if wanted.stats_json or wanted.folded:
+        from minihv.cli.files import check_writable
+
+        check_writable(wanted.stats_json, wanted.folded)
     with _signals(machine.stop):
         if options["display"] == "live":
             from minihv.cli.screen import watch_screen
@@ -113,7 +141,7 @@ def command(
             report = machine.run()
         except HandlerFailed as error:
             return _handler_failed(error)
-    return _present(machine, report, stats, stats_json)
+    return _present(machine, report, wanted)
 
 
 def _one_guest(guest: str | None, kernel: str | None, firmware: str | None) -> str | None:
@@ -125,24 +153,6 @@ def _one_guest(guest: str | None, kernel: str | None, firmware: str | None) -> s
     if not named and firmware is None:
         raise UsageError("expected a guest, found none; `minihv guests` lists the bundled ones")
     return named[0] if named else None
-
-
-def _check_writable(path: str | None) -> None:
-    """Before the run, not after it: a report that cannot be written must not cost a run."""
-    if path is not None and path != "-":
-        with _writing(path, "a"):
-            return
-
-
-@contextmanager
-def _writing(path: str, mode: str) -> Iterator[IO[str]]:
-    from pathlib import Path
-
-    try:
-        with Path(path).open(mode, encoding="utf-8") as file:
-            yield file
-    except OSError as error:
-        raise HostError(f"{path}: cannot be written: {error.strerror}; choose another file") from error
 
 
 @contextmanager
@@ -161,31 +171,49 @@ def _signals(stop: Callable[[str], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _present(machine: Machine, report: Report, stats: bool, stats_json: str | None) -> int:
+def _present(machine: Machine, report: Report, wanted: _Wanted) -> int:
     if machine.config.serial == "buffer":
         tell(machine.console)
     if machine.config.display != "none":
         tell("\n".join(line.rstrip() for line in machine.screen).rstrip() + "\n")
-    if stats or stats_json:
+    if any(wanted):
         report = machine.with_symbols(report)
-    if stats:
+    if wanted.stats:
         from minihv.report.table import stats_table
 
         tell("\n" + stats_table(report))
-    if stats_json:
-        _write_json(report, stats_json)
-    return _end(report)
+    if wanted.stats_json or wanted.folded:
+        _write(report, wanted)
+    return _check_budgets(report, wanted, _end(report))
 
 
-def _write_json(report: Report, path: str) -> None:
-    import json
+def _write(report: Report, wanted: _Wanted) -> None:
+    from minihv.cli.files import write_text
 
-    text = json.dumps(report.to_dict(), indent=1) + "\n"
-    if path == "-":
-        tell(text)
-        return
-    with _writing(path, "w") as file:
-        file.write(text)
+    if wanted.stats_json:
+        import json
+        import shlex
+
+        words = click.get_current_context().obj
+        if words:
+            report = report._replace(command=shlex.join(("minihv", *words)))
+        write_text(json.dumps(report.to_dict(), indent=1) + "\n", wanted.stats_json)
+    if wanted.folded:
+        from minihv.report.folded import folded
+
+        write_text(folded(report), wanted.folded)
+
+
+def _check_budgets(report: Report, wanted: _Wanted, status: int) -> int:
+    """Names every broken budget. Its status is that of a run that went well otherwise."""
+    if not wanted.budgets:
+        return status
+    from minihv.report.budget import check
+
+    broken = check(report, wanted.budgets)
+    for one in broken:
+        say(str(one))
+    return errors.EXIT_OVER_BUDGET if broken and status == errors.EXIT_OK else status
 
 
 QUIET_ENDINGS = frozenset(("exit", "power-off", "halted", "user"))

@@ -61,6 +61,13 @@ class SymbolTable:
             return None
         return self._name(name), address - start
 
+    def find(self, name: str) -> int | None:
+        """Address of the first symbol with this name; None where there is none."""
+        for start, _, at in self._symbols:
+            if self._name(at) == name:
+                return start
+        return None
+
     def _name(self, at: int) -> str:
         raw = self._names[at : at + MAX_NAME].split(b"\0", 1)[0]
         return raw.decode("utf-8", "replace")

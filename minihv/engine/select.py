@@ -4,18 +4,23 @@ An engine is a row of the table: a name, and a function that imports it only whe
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from minihv.errors import EngineUnavailable, HostError, UsageError
 from minihv.interfaces import Engine, EngineConfig
 from minihv.memory import GuestMemory
 
+if TYPE_CHECKING:
+    from minihv.x86.steps import Narrator
+
 
 class EngineKind(NamedTuple):
-    """How to look for an engine and how to make one. `probe` gives None, or why it cannot work here."""
+    """How to look for an engine and how to make one. `probe` gives None, or why it cannot work here.
+    `narrator`: who tells what the engine does with an instruction, where there is somebody."""
 
     probe: Callable[[], str | None]
     open: Callable[[GuestMemory, EngineConfig], Engine]
+    narrator: "Callable[[], Narrator] | None" = None
 
 
 def _kvm_probe() -> str | None:
@@ -28,6 +33,12 @@ def _kvm_open(memory: GuestMemory, config: EngineConfig) -> Engine:
     from minihv.engine.kvm.engine import KvmEngine
 
     return KvmEngine(memory, config)
+
+
+def _kvm_narrator() -> "Narrator":
+    from minihv.engine.kvm.explain import KvmNarrator
+
+    return KvmNarrator()
 
 
 def _interpret_probe() -> str | None:
@@ -44,9 +55,15 @@ def _interpret_open(memory: GuestMemory, config: EngineConfig) -> Engine:
     return InterpretEngine(memory, config)
 
 
+def _interpret_narrator() -> "Narrator":
+    from minihv.engine.interpret.explain import InterpretNarrator
+
+    return InterpretNarrator()
+
+
 ENGINES: dict[str, EngineKind] = {
-    "kvm": EngineKind(_kvm_probe, _kvm_open),
-    "interpret": EngineKind(_interpret_probe, _interpret_open),
+    "kvm": EngineKind(_kvm_probe, _kvm_open, _kvm_narrator),
+    "interpret": EngineKind(_interpret_probe, _interpret_open, _interpret_narrator),
 }
 """In the order in which "auto" tries them."""
 

@@ -13,6 +13,9 @@ from minihv.interfaces import Engine, EngineConfig, InterruptTarget, IrqLine, Tu
 from minihv.machine.clock import InstructionClock
 from minihv.machine.lines import unconnected
 from minihv.machine.turns import Turns
+from minihv.x86.state import MpState
+
+RFLAGS_IF = 0x200
 
 if TYPE_CHECKING:
     from minihv.devices.irqchips import IrqChips
@@ -100,8 +103,9 @@ def hop(parts: "Parts", name: str) -> None:
     try:
         install(parts, name)
         assert parts.engine is not None
-        for vcpu, state in zip(parts.vcpus, states, strict=True):
-            vcpu.set_state(state)
+        for loop, state in zip(parts.loops, states, strict=True):
+            loop.vcpu.set_state(state)
+            loop.wakeable = state.mp_state is MpState.HALTED and bool(state.rflags & RFLAGS_IF)
         if parts.chips is not None:
             parts.chips.load(controllers, [state.lapic for state in states])
         else:

@@ -16,7 +16,10 @@ DARK = {
 
 def style() -> str:
     """The whole style sheet."""
-    fills = "".join(f".k{i}{{fill:var(--k{i})}}.b{i}{{background:var(--k{i})}}" for i in range(8))
+    fills = "".join(
+        f".k{i}{{fill:var(--k{i})}}.b{i}{{background:var(--k{i})}}.s{i}{{stroke:var(--k{i})}}"
+        for i in range(8)
+    )
     inks = "".join(f".on{i}{{fill:var(--on)}}" for i in range(8))
     return (
         f":root{{color-scheme:light dark;--on:#ffffff;{_colours(LIGHT)}}}"
@@ -51,6 +54,7 @@ svg{display:block;width:100%;height:auto}
 svg text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
 .label{fill:var(--soft)}.title{fill:var(--ink)}
 .grid{stroke:var(--rule);stroke-width:1}.axis{stroke:var(--soft);stroke-width:1}
+.band{fill:var(--panel)}.hollow{fill:none;stroke-width:2}
 .narrow{display:none}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;margin:.4rem 0;padding:0}
 .swatch{display:inline-block;width:.8em;height:.8em;margin-right:.45em;border-radius:2px;

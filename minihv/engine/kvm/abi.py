@@ -105,10 +105,15 @@ EXIT_MMIO = 6
 EXIT_IRQ_WINDOW_OPEN = 7
 EXIT_SHUTDOWN = 8
 EXIT_FAIL_ENTRY = 9
+EXIT_SET_TPR = 11
 EXIT_INTERNAL_ERROR = 17
 EXIT_SYSTEM_EVENT = 24
 EXIT_X86_RDMSR = 29
 EXIT_X86_WRMSR = 30
+
+EXITS_TO_OFFER = frozenset((EXIT_IRQ_WINDOW_OPEN, EXIT_SET_TPR))
+"""The guest wants nothing: it can take interrupts again, or (VT-x and AMD-V, without a LAPIC in the kernel) it
+has lowered CR8. What the controllers have is offered at the next entry."""
 
 EXIT_NAMES = {
     0: "KVM_EXIT_UNKNOWN", 1: "KVM_EXIT_EXCEPTION", 2: "KVM_EXIT_IO", 3: "KVM_EXIT_HYPERCALL",

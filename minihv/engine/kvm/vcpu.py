@@ -168,7 +168,7 @@ class KvmVcpu:
                     return out
                 self._answer = offset
                 return IoIn(port, size, count, rip)
-            if reason == abi.EXIT_IRQ_WINDOW_OPEN:
+            if reason in abi.EXITS_TO_OFFER:
                 continue
             return self._decode(reason, rip)
 

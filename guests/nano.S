@@ -1,8 +1,8 @@
 /* nano: runs single operations many times and prints what they take: the guest behind `minihv nano`.
  *
  * Look at: each line: operation, how often, time-stamp ticks of the loop with it, ticks of the same loop
- * without it. Run alone it does everything four times, with -c 2 the two rows between CPUs, too; `minihv nano`
- * chooses rows and counts through a port of its own and makes a table.
+ * without it, and the counter when it asked what to do. Run alone it does everything four times, with -c 2 the rows
+ * that need two CPUs, too; `minihv nano` chooses rows and counts through a port and makes a table of it.
  */
 #include "guest.h"
 
@@ -186,13 +186,16 @@ alone:
 end:
     EXIT 0
 
-/* command() -> EAX: what the host says next. */
+/* command() -> EAX: what the host says next. Both sides look at their clocks then. */
 command:
+    rdtsc
+    mov [rip + asked], eax
+    mov [rip + asked + 4], edx
     mov dx, COMMAND_PORT
     in eax, dx
     ret
 
-/* run_row(RBX = row, ECX = count): one line, "name count ticks ticks", or "name ! why not". */
+/* run_row(RBX = row, ECX = count): one line, "name count ticks ticks asked", or "name ! why not". */
 run_row:
     mov [rip + row_stack], rsp
     mov [rip + row], rbx
@@ -221,6 +224,9 @@ run_row:
     call putdec
     PUT ' '
     mov rdi, [rsp]
+    call putdec
+    PUT ' '
+    mov rdi, [rip + asked]
     call putdec
     PUT '\n'
     add rsp, 16
@@ -548,6 +554,8 @@ row:
 row_stack:
     .skip 8
 user_caller:
+    .skip 8
+asked:
     .skip 8
 count:
     .skip 4

@@ -29,6 +29,7 @@ COMMANDS = {
     "explain": "tell what each engine does with one instruction of a guest",
     "stats": "print a recorded run again, or what changed between two",
     "report": "make one HTML page of a recorded run, comparison or nanobenchmark",
+    "nano": "measure what single operations cost, beside the numbers of 2006",
     "guests": "list the bundled guests and what each shows",
     "doctor": "tell what this host can do, and which engines work",
 }

@@ -27,8 +27,11 @@ LAYERS = {
     "engine": 4,
     "machine": 5,
     "report": 5,
+    "nano": 5,
+    "sensitive": 5,
     "verify": 5,
     "cli": 6,
+    "testing": 6,
     "__main__": 6,
 }
 """Module or package below minihv -> its layer; the longest name that fits counts."""

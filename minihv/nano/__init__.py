@@ -1,0 +1,1 @@
+"""`minihv nano`: what single operations cost on each engine, beside what was published in 2006."""

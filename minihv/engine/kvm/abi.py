@@ -112,8 +112,8 @@ EXIT_X86_RDMSR = 29
 EXIT_X86_WRMSR = 30
 
 EXITS_TO_OFFER = frozenset((EXIT_IRQ_WINDOW_OPEN, EXIT_SET_TPR))
-"""The guest wants nothing: it can take interrupts again, or (VT-x and AMD-V, without a LAPIC in the kernel) it
-has lowered CR8. What the controllers have is offered at the next entry."""
+"""The guest wants nothing: it can take interrupts again, or (VT-x and AMD-V, without a LAPIC in the kernel)
+it has lowered CR8. What the controllers have is offered at the next entry."""
 
 EXIT_NAMES = {
     0: "KVM_EXIT_UNKNOWN", 1: "KVM_EXIT_EXCEPTION", 2: "KVM_EXIT_IO", 3: "KVM_EXIT_HYPERCALL",

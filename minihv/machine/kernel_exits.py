@@ -158,7 +158,7 @@ class KernelExitRecorder(Recorder):
         self._source = ""
         self._note = ""
 
-    def begin(self, parts: Parts, now: int) -> None:
+    def prepare(self, parts: Parts) -> None:
         engine = parts.engine
         assert engine is not None
         facts = engine.describe()

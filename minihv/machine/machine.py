@@ -19,7 +19,7 @@ from minihv.machine.console import Console
 from minihv.machine.images import find_image, read_image
 from minihv.machine.loop import Observer
 from minihv.machine.outcome import Outcome, outcome
-from minihv.machine.reporting import make_report, symbol_namer
+from minihv.machine.reporting import make_report, source_namer, symbol_namer
 from minihv.machine.supervisor import JOIN_SECONDS, Supervisor
 from minihv.report.model import Report
 
@@ -191,7 +191,10 @@ class Machine:
             if self._stop_early is not None:
                 parts.stop(self._stop_early)
             for recorder in recorders:
-                recorder.begin(parts, time.perf_counter_ns())
+                recorder.prepare(parts)
+            started = time.perf_counter_ns()
+            for recorder in recorders:
+                recorder.begin(parts, started)
             try:
                 supervisor.run()
             finally:
@@ -249,8 +252,9 @@ class Machine:
         return self._screen if parts is None else _screen_text(parts)
 
     def with_symbols(self, report: Report) -> Report:
-        """The report with symbol names at its sites, where the image has symbols."""
-        return report if self._plan is None else report.with_symbols(symbol_namer(self._plan))
+        """The report with symbols and source lines at its sites, where the image has them."""
+        plan = self._plan
+        return report if plan is None else report.with_symbols(symbol_namer(plan), source_namer(plan))
 
     @property
     def plan(self) -> BootPlan | None:

@@ -60,7 +60,7 @@ class Metrics(Recorder):
         parts = self._parts
         return "" if parts is None else snapshot(parts, self._guest)
 
-    def begin(self, parts: Parts, now: int) -> None:
+    def prepare(self, parts: Parts) -> None:
         self._parts = parts
         if self._server is not None:
             self._server.start()

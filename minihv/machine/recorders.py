@@ -31,8 +31,11 @@ class Recorder:
         """What is called after each exit of vCPU `index`, on its thread; None: nothing."""
         return None
 
+    def prepare(self, parts: Parts) -> None:
+        """The machine is built; what takes time before the vCPUs start goes here."""
+
     def begin(self, parts: Parts, now: int) -> None:
-        """The machine is built; its vCPUs start at about `now` (host ns)."""
+        """The vCPUs start at about `now` (host ns)."""
 
     def end(self, report: Report, now: int) -> Report:
         """The vCPUs have ended, the engine is still open: write files, add to the report."""

@@ -81,6 +81,15 @@ def symbol_namer(plan: BootPlan) -> Callable[[int], str]:
     return name
 
 
+def source_namer(plan: BootPlan) -> Callable[[int], str]:
+    """Linear address -> "file.c:12", or "" where the image does not tell."""
+    if not plan.symbols:
+        return lambda address: ""
+    from minihv.boot.lines import LineTable
+
+    return LineTable.from_elf(plan.symbols).lookup
+
+
 def _autopsy(loop: VcpuLoop, plan: BootPlan, parts: Parts) -> str:
     """The text for one vCPU, where its last state was kept and it is the one that failed."""
     state, end = loop.final_state, parts.stop.outcome

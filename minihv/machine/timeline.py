@@ -80,10 +80,12 @@ class TimelineFile(Recorder):
         ring = self._rings[index] = Ring(self._capacity)
         return ring.add
 
-    def begin(self, parts: Parts, now: int) -> None:
-        self._start = now
+    def prepare(self, parts: Parts) -> None:
         engine = parts.engine
         self._parallel = engine is None or engine.traits.parallel
+
+    def begin(self, parts: Parts, now: int) -> None:
+        self._start = now
 
     def end(self, report: Report, now: int) -> Report:
         dropped = {index: ring.dropped for index, ring in self._rings.items()}

@@ -4,7 +4,7 @@ from typing import Any
 
 from minihv.report.check import Node
 from minihv.report.html.dots import Dot, Line, dot_chart
-from minihv.report.html.markup import Child, Html, h
+from minihv.report.html.markup import Child, Html, h, join
 from minihv.report.html.numbers import count, duration
 from minihv.report.html.page import code, facts, footer, page, preformatted, reproduce, section, table
 from minihv.report.html.svg import COLOURS
@@ -59,9 +59,10 @@ def _walls(engines: list[Node]) -> Html:
     for index, engine in enumerate(engines):
         wall = engine.node("wall_ns")
         middle, low, high = (wall.number(key) for key in ("median", "min", "max"))
-        note = f"{duration(middle)} ({engine.number('ratio'):.3g} times the fastest)"
+        note = f"{duration(middle)}, {engine.number('ratio'):.3g} times the fastest"
         lines.append(Line(engine.text("engine"), note, [Dot(middle, low, high, index % COLOURS)]))
-    return dot_chart(lines, duration, "wall time: median, and from the shortest to the longest run")
+    words = "Dots are medians; bars reach from the shortest to the longest run."
+    return join([h("p", words, cls="soft"), dot_chart(lines, duration, "wall time")])
 
 
 def _table(engines: list[Node]) -> Html:

@@ -59,7 +59,7 @@ def _draw(
             text = label(10.0**decade)
             half = len(text) * LETTER / 2
             parts.append(words(min(max(x, half), width - half), bottom + LINE, text, "middle"))
-    parts.append(words(right, bottom + 2 * LINE + 2, f"{title}, logarithmic", "end", "title"))
+    parts.append(words(right, bottom + 2 * LINE + 2, fitted(f"{title}, logarithmic", right), "end", "title"))
     for index, line in enumerate(lines):
         parts.append(_row(width, index * ROW, line, place))
     return svg(width, bottom + 2 * LINE + 8, parts)

@@ -11,6 +11,7 @@ from minihv.report.html.svg import COLOURS, legend
 
 SCHEMA = "minihv.nano"
 VERSION = 1
+SPREAD = "Medians, and the median distance of a round from them."
 PUBLISHED = ("native", "software", "hardware")
 
 
@@ -26,8 +27,7 @@ def nano_page(data: Any, where: str) -> str:
         "minihv nano",
         [
             h("h1", "Nanobenchmarks: what one operation costs"),
-            h("p", f"This KVM is {words}.", cls="note") if words else None,
-            *(h("p", note) for note in node.texts("notes")),
+            *(h("p", note, cls="note" if words and words in note else None) for note in node.texts("notes")),
             facts([
                 ("Host", ", ".join(host.text(key) for key in ("cpu", "kernel") if host.text(key, ""))),
                 ("A cycle", f"one tick of a {hertz / 1e9:.3g} GHz time-stamp counter"),
@@ -36,7 +36,8 @@ def nano_page(data: Any, where: str) -> str:
             ]),
             reproduce(node.text("command", "")),
             section("Cycles an operation", _chart(rows, subjects)),
-            section("In numbers", _table(rows, subjects), h("p", _spread_words(), cls="soft")),
+            section("In numbers", h("p", SPREAD, cls="soft"), _table(rows, subjects)),
+            _beside(rows, subjects),
             section("What each does", _what(rows)),
             _whys(rows, subjects),
             footer(f"Made by minihv from a document of the form {SCHEMA}/{VERSION}."),
@@ -49,10 +50,10 @@ def _method(method: Node) -> str:
     return f"{method.integer('rounds')} rounds of loops of {each} each, the empty loop subtracted; medians"
 
 
-def _spread_words() -> str:
+def _published_words() -> str:
     return (
-        "Published columns: cycles of a Pentium 4 672 at 3.8 GHz, 2006 (Adams and Agesen): native, "
-        "software VMM (binary translation), hardware VMM (first VT-x)."
+        "Published: cycles of a Pentium 4 672 at 3.8 GHz (Adams and Agesen): native, software VMM (binary "
+        "translation), hardware VMM (first VT-x). Here: medians, in this machine's cycles."
     )
 
 
@@ -78,28 +79,39 @@ def _chart(rows: list[Node], subjects: tuple[str, ...]) -> Html:
                 dots.append(Dot(middle, low, high, index % COLOURS))
         lines.append(Line(row.text("name"), f"ring {row.integer('ring')}", dots))
     names = [(index % COLOURS, subject) for index, subject in enumerate(subjects)]
-    return join([legend(names), dot_chart(lines, short, "cycles: median, and from the least to the most")])
+    words = "Dots are medians; bars reach from the cheapest to the dearest round."
+    return join([h("p", words, cls="soft"), legend(names), dot_chart(lines, short, "cycles an operation")])
 
 
 def _table(rows: list[Node], subjects: tuple[str, ...]) -> Html:
-    columns = ["operation", *(f"#{s}" for s in subjects), *(f"#2006 {name}" for name in PUBLISHED)]
+    body = [[code(row.text("name")), *(_number(row, s) for s in subjects)] for row in rows]
+    return table(["operation", *(f"#{s}" for s in subjects)], body)
+
+
+def _beside(rows: list[Node], subjects: tuple[str, ...]) -> Html | None:
+    """The rows that were published, beside the published columns."""
     body: list[list[Child]] = []
     for row in rows:
-        published = row.node("published") if row.data.get("published") is not None else None
-        old = [published.text(name) if published is not None else "-" for name in PUBLISHED]
-        body.append([code(row.text("name")), *(_number(row, s) for s in subjects), *old])
-    return table(columns, body)
+        if row.data.get("published") is not None:
+            old = row.node("published")
+            mine = [_number(row, subject, spread=False) for subject in subjects]
+            body.append([code(row.text("name")), *(old.text(name) for name in PUBLISHED), *mine])
+    if not body:
+        return None
+    columns = ["operation", *(f"#2006: {name}" for name in PUBLISHED), *(f"#{s}" for s in subjects)]
+    return section("Beside the table of 2006", h("p", _published_words(), cls="soft"), table(columns, body))
 
 
-def _number(row: Node, subject: str) -> str:
+def _number(row: Node, subject: str, spread: bool = True) -> str:
     cycles = _cycles(row, subject)
     if cycles is None:
         return "-"
-    middle, spread = cycles.number("median"), cycles.number("mad")
-    digits = 0 if middle >= 100 else 1
+    middle = cycles.number("median")
+    digits = 0 if abs(middle) >= 100 else 1
     cell = _cell(row, subject)
     mark = " *" if cell is not None and cell.text("why") else ""
-    return f"{middle:,.{digits}f} ± {spread:,.{digits}f}{mark}"
+    around = f" ± {cycles.number('mad'):,.{digits}f}" if spread else ""
+    return f"{middle:,.{digits}f}{around}{mark}"
 
 
 def _what(rows: list[Node]) -> Html:

@@ -66,7 +66,7 @@ def _facts(report: Report) -> Html:
     return facts([
         ("Guest", " ".join(str(guest[k]) for k in ("name", "format") if guest.get(k))),
         ("Machine", ", ".join(filter(None, (
-            f"{guest.get('cpus')} CPUs" if guest.get("cpus") else "",
+            f"{guest['cpus']} CPU{'' if guest['cpus'] == 1 else 's'}" if guest.get("cpus") else "",
             f"{memory / (1 << 20):g} MiB" if isinstance(memory, int) else "",
             f"board {guest['board']}" if guest.get("board") else "",
             f"irqchip {guest['irqchip']}" if guest.get("irqchip") else "",

@@ -64,8 +64,9 @@ th{text-align:left;font-weight:600;color:var(--soft);border-bottom:2px solid var
 th,td{padding:.25rem .9rem .25rem 0;vertical-align:top}
 td{border-bottom:1px solid var(--rule)}
 th:last-child,td:last-child{padding-right:0}
+td.wide,th{min-width:4.5rem}
 .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-td.wide{white-space:normal}
+th.n{white-space:normal}
 footer{margin-top:2rem;color:var(--soft);font-size:.85rem}
 """
 
@@ -79,6 +80,8 @@ tr{border-bottom:2px solid var(--rule);padding:.35rem 0}
 td,td.n{border:0;padding:.05rem 0;text-align:left;white-space:normal;display:flex;gap:.8rem}
 td::before{content:attr(data-label);flex:0 0 7.5rem;color:var(--soft)}
 td>*{min-width:0}
+td[data-label=""]::before{display:none}
+td[data-label=""]{font-weight:600}
 td.wide{display:flex}
 }
 """

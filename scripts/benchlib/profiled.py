@@ -5,7 +5,7 @@ import pstats
 import sys
 import threading
 
-from benchlib.worker import run
+from benchlib.worker import clocks, run
 
 
 def main(exits: int) -> None:
@@ -19,7 +19,7 @@ def main(exits: int) -> None:
         profile.runcall(body, thread)
 
     setattr(threading.Thread, "run", profiled_body)  # noqa: B010 (mypy refuses the plain assignment)
-    run((exits,))
+    run((exits,), clocks)
     stats = pstats.Stats(*profiles, stream=sys.stdout)
     stats.sort_stats("tottime").print_stats(18)
 

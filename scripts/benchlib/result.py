@@ -57,10 +57,10 @@ class Result:
         for reason in self.missing:
             yield f"  not measured: {reason}"
         if self.series:
-            yield f"  {'':40}{'median':>11}{'min':>11}{'max':>11}{'spread':>8}{'rounds':>8}"
+            yield f"  {'':52}{'median':>11}{'min':>11}{'max':>11}{'spread':>8}{'rounds':>8}"
         for s in self.series:
             numbers = "".join(f"{number(v):>11}" for v in (s.median, s.low, s.high))
-            yield f"  {s.label + ', ' + s.unit:40}{numbers}{s.spread:>8.0%}{len(s.values):>8}"
+            yield f"  {s.label + ', ' + s.unit:52}{numbers}{s.spread:>8.0%}{len(s.values):>8}"
         for claim in self.claims:
             yield f"  {_verdict(claim)}"
         for note in self.notes:

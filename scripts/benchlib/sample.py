@@ -55,12 +55,21 @@ def ratio(label: str, over: Series, under: Series) -> Series:
 
     Raises ValueError where the two were not taken in the same rounds.
     """
-    if len(over.values) != len(under.values):
+    return Series(label, "x", tuple(a / b for a, b in _pairs(over, under)))
+
+
+def difference(label: str, more: Series, less: Series) -> Series:
+    """`more` - `less`, round by round. Raises ValueError as `ratio` does."""
+    return Series(label, more.unit, tuple(a - b for a, b in _pairs(more, less)))
+
+
+def _pairs(one: Series, other: Series) -> list[tuple[float, float]]:
+    if len(one.values) != len(other.values):
         raise ValueError(
-            f"expected as many measurements of {over.label} as of {under.label}, "
-            f"found {len(over.values)} and {len(under.values)}"
+            f"expected as many measurements of {one.label} as of {other.label}, "
+            f"found {len(one.values)} and {len(other.values)}"
         )
-    return Series(label, "x", tuple(a / b for a, b in zip(over.values, under.values, strict=True)))
+    return list(zip(one.values, other.values, strict=True))
 
 
 def interleave(

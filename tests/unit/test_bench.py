@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from benchlib.guests import COM1, LOAD_GPA, MARK_PORT, PLAIN_EXIT, out_loop, out_loop_exits, pvh_hello
 from benchlib.result import Claim, Result, number
-from benchlib.sample import Series, interleave, ratio, series
+from benchlib.sample import Series, difference, interleave, ratio, series
 from benchlib.start import parse_import
 from benchlib.worker import RunClock
 
@@ -36,9 +36,10 @@ def test_series_converts_units() -> None:
     assert series("x", "ms", [2_000_000, 1_000_000], 1e-6).values == (2.0, 1.0)
 
 
-def test_a_ratio_is_taken_round_by_round() -> None:
+def test_ratios_and_differences_are_taken_round_by_round() -> None:
     over, under = Series("a", "ms", (2.0, 30.0, 4.0)), Series("b", "ms", (1.0, 10.0, 1.0))
     assert ratio("a / b", over, under).values == (2.0, 3.0, 4.0)
+    assert difference("a - b", over, under).values == (1.0, 20.0, 3.0)
 
 
 def test_a_ratio_of_different_rounds_is_refused() -> None:

@@ -276,6 +276,11 @@ class Report(_Fields):
         self = super().__new__(cls, *args, **fields)
         return self if isinstance(self.exits, Exits) else self._replace(exits=Exits(self.exits))
 
+    @classmethod
+    def _make(cls, fields: Iterable[Any]) -> Self:  # type: ignore[override]  # its name for the argument
+        """What `_replace` makes its copies with."""
+        return cls(*fields)
+
     @property
     def total_exits(self) -> int:
         """Exits of all kinds and vCPUs."""

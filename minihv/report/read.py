@@ -76,7 +76,7 @@ def _exit(node: Node) -> ExitReport:
     exit = ExitReport(
         name=node.text("name"),
         direction=node.text("direction"),
-        address=None if node.data.get("address") is None else node.integer("address"),
+        address=None if node.take("address", "an address or null") is None else node.integer("address"),
         size=node.integer("size"),
         register=node.text("register"),
         count=node.integer("count"),

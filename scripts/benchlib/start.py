@@ -49,6 +49,7 @@ def measure(rounds: int, explain: bool) -> Result:
         taken = interleave(rounds * RUNS_A_ROUND, contestants)
     times = {name: series(name, "ms", [e.wall_ns for e in ended], 1e-6) for name, ended in taken.items()}
     result.series += times.values()
+    result.series += [series(f"{name}, CPU", "ms", [e.cpu_ns for e in taken[name]], 1e-6) for name in taken]
     for name in MACHINES:
         if name in times:
             against = ratio(f"minihv / {name}", times["minihv"], times[name])

@@ -1,4 +1,4 @@
-"""Guest instructions a second of the interpreter, beside Unicorn (QEMU's translator as a library, no hooks)."""
+"""Guest instructions a second of the interpreter, beside Unicorn without hooks (QEMU's translator)."""
 
 import mmap
 import time
@@ -19,8 +19,9 @@ MIN_MIPS, REFERENCE_SECONDS = 1.0, 0.35
 KERNELS: dict[str, tuple[bytes, int]] = {
     # again: add eax, 3; xor ebx, eax; dec ecx; jnz again
     "integer loop": (bytes.fromhex("83c003 31c3 49 75f8 f4"), 1_000_000),
-    # again: mov edx, ecx; and edx, 3ffh; mov eax, [esi+edx*4]; inc eax; mov [esi+edx*4], eax; dec ecx; jnz again
-    "memory loop": (bytes.fromhex("89ca 81e2ff030000 8b0496 40 890496 49 75ed f4"), 300_000),
+    # again: mov edx, ecx; and edx, 3ffh; mov eax, [esi+edx*4]; inc eax; mov [esi+edx*4], eax; dec ecx
+    # jnz again
+    "memory loop": (bytes.fromhex("89ca 81e2ff030000 8b0496 40 890496 49 75ee f4"), 300_000),
     # again: call f; dec ecx; jnz again; hlt; f: inc eax; ret
     "calls": (bytes.fromhex("e804000000 49 75f8 f4 40 c3"), 300_000),
     # again: pushfd; cli; mov eax, cr0; mov edx, cr3; sti; popfd; dec ecx; jnz again

@@ -255,6 +255,8 @@ class Cpu:
                 | gs.is_flat << 5
             )
             protected = self.cr0 & CR0_PE
+            if not protected:
+                cs.read_hi = cs.write_hi = cs.limit  # real mode checks no types (SDM Vol. 3A, 20.1)
             big = cs.access & 0x4000, ss.access & 0x4000
             key = (
                 user,

@@ -62,10 +62,11 @@ def write_cr0(cpu: Cpu, value: int) -> None:
     if (value ^ old) & (x.CR0_PG | x.CR0_WP | x.CR0_PE):
         cpu.mmu.flush()
     if (value ^ old) & x.CR0_PE:
+        cpu.cpl = 0
         if value & x.CR0_PE:
-            cpu.cpl = 0
+            cs = cpu.seg[CS]  # its type counts again
+            cs.set(cs.selector, cs.base, cs.limit, cs.access)
         else:
-            cpu.cpl = 0
             for seg in cpu.seg:  # what was loaded stays, usable as in real mode
                 if seg.access & 0x10000:
                     seg.set(seg.selector, seg.base, seg.limit, 0x93)

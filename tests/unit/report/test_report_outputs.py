@@ -34,8 +34,10 @@ def test_budgets_that_hold_say_nothing(kept: str) -> None:
 
 def test_a_broken_budget_is_named_with_its_hottest_sites() -> None:
     assert broken("io=21,mmio=4,hlt=0") == [
-        "budget io=21 is broken: 22 io exits; hottest: io out 0x3f8 byte serial.THR at putchello+0x7 "
-        "(hello.c:7): 22",
+        (
+            "budget io=21 is broken: 22 io exits; hottest: io out 0x3f8 byte serial.THR at putchello+0x7 "
+            "(hello.c:7): 22"
+        ),
         "budget hlt=0 is broken: 1 hlt exits; hottest: hlt at 0x100100: 1",
     ]
     [one] = broken("exits=26")
@@ -50,7 +52,8 @@ def test_a_broken_budget_is_named_with_its_hottest_sites() -> None:
 
 @pytest.mark.parametrize(
     "text", ["", "io", "io=", "io=many", "io=-1", "io=1.5", "ios=3", "p99=50", "p99=us", "p99=1.2.3us",
-             "p99=5h", "wall=2", "io.p98=1us", "nothing.p99=1us", "io=1,,mmio=2", "io=²", "io.exits=1", "p50=٣us",
+             "p99=5h", "wall=2", "io.p98=1us", "nothing.p99=1us", "io=1,,mmio=2", "io=²", "io.exits=1",
+             "p50=٣us",
              "exits=" + "9" * 30],
 )  # fmt: skip
 def test_other_budgets_are_refused_in_one_sentence(text: str) -> None:

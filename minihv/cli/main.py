@@ -27,9 +27,11 @@ COMMANDS = {
     "run": "run a guest on a virtual machine",
     "compare": "run a guest on every engine and hold them side by side",
     "explain": "tell what each engine does with one instruction of a guest",
+    "top": "run a guest and watch its exits live",
     "stats": "print a recorded run again, or what changed between two",
     "report": "make one HTML page of a recorded run, comparison or nanobenchmark",
     "nano": "measure what single operations cost, beside the numbers of 2006",
+    "sensitive": "run the instructions that trap-and-emulate cannot catch",
     "guests": "list the bundled guests and what each shows",
     "doctor": "tell what this host can do, and which engines work",
 }

@@ -7,12 +7,13 @@ its process along. A line "ROW COUNT" is answered by "COUNT TICKS EMPTY NOW HOST
 import os
 import sys
 import time
-from mmap import MAP_PRIVATE, PAGESIZE, PROT_EXEC, PROT_READ, mmap
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, PAGESIZE, PROT_EXEC, PROT_READ, mmap
 from typing import Any
 
 from minihv.nano.native_code import LOOPS, READ_TSC, RETURN, SKIP_HANDLER, functions
 
 SIGFPE, SIGSEGV, SA_SIGINFO = 8, 11, 4
+MAP_32BIT, PROT_NONE = 0x40, 0
 _CDEF = """
 struct action { void *handler; unsigned long mask[16]; int flags; void *restorer; };
 int sigaction(int number, const struct action *new, struct action *old);
@@ -31,19 +32,20 @@ class Code:
         self.ffi.cdef(_CDEF)
         self._pages: list[Any] = []
 
-    def add(self, code: bytes) -> int:
-        """The address where `code` can be called. Raises OSError."""
+    def add(self, code: bytes, below_4g: bool = False) -> int:
+        """The address where `code` can be called; `below_4g`: in reach of 32-bit offsets. Raises OSError."""
         fd = os.memfd_create("minihv-code", os.MFD_CLOEXEC)
         try:
             os.write(fd, code.ljust(-(-len(code) // PAGESIZE) * PAGESIZE, b"\xcc"))
-            page = mmap(fd, 0, MAP_PRIVATE, PROT_READ | PROT_EXEC)
+            where = MAP_32BIT if below_4g else 0
+            page = mmap(fd, 0, MAP_PRIVATE | where, PROT_READ | PROT_EXEC)
         finally:
             os.close(fd)
         return self._keep(page)
 
     def page_without_access(self) -> int:
         """The address of a page that faults on every access."""
-        return self._keep(mmap(-1, PAGESIZE, MAP_PRIVATE | 0x20, 0))  # MAP_ANONYMOUS, PROT_NONE
+        return self._keep(mmap(-1, PAGESIZE, MAP_PRIVATE | MAP_ANONYMOUS, PROT_NONE))
 
     def _keep(self, page: mmap) -> int:
         view = self.ffi.from_buffer(page)

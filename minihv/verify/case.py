@@ -10,6 +10,7 @@ from minihv.x86 import registers as x
 
 FXSAVE_USED = 416
 """Bytes of an FXSAVE image that mean something (SDM Vol. 1, 10.5.1)."""
+_MXCSR_MASK = 28
 _PAD = b"\x90" * 16
 
 
@@ -100,8 +101,13 @@ class Result(NamedTuple):
         """From what the harness guest wrote."""
         fx, *rest = _RESULT.unpack_from(record)
         windows = rest.pop()
-        gpr, frame, bases, selectors = rest[:16], rest[16:24], rest[24:26], rest[26:30]
-        gpr[4] = frame[5]
-        if frame[0] != x.VECTOR_PF:
-            frame[7] = 0  # left over from an earlier page fault
-        return cls(fx[:FXSAVE_USED], tuple(gpr), *frame, *bases, tuple(selectors), windows)
+        gpr, selectors = rest[:16], tuple(rest[26:30])
+        vector, error, rip, cs, rflags, rsp, ss, cr2, fs_base, gs_base = rest[16:26]
+        gpr[4] = rsp
+        if vector != x.VECTOR_PF:
+            cr2 = 0  # left over from an earlier page fault
+        # MXCSR_MASK is a constant of the processor.
+        fx = fx[:_MXCSR_MASK] + bytes(4) + fx[_MXCSR_MASK + 4 : FXSAVE_USED]
+        return cls(
+            fx, tuple(gpr), vector, error, rip, cs, rflags, rsp, ss, cr2, fs_base, gs_base, selectors, windows
+        )

@@ -4,8 +4,7 @@ import struct
 from random import Random
 from typing import NamedTuple
 
-from iced_x86 import Instruction, OpCodeInfo, OpKind, Register
-from iced_x86 import InstructionInfoFactory as Factory
+from iced_x86 import Instruction, MemorySizeInfo, Mnemonic, OpCodeInfo, OpKind, Register
 
 from minihv.verify import layout as at
 from minihv.verify.case import Case
@@ -34,7 +33,6 @@ class Generator:
         self.rng = Random(seed)
         self.allowed = allowed
         self.values = Values(self.rng)
-        self._factory = Factory()
 
     def case(self, subject: Subject) -> Case | None:
         """A case for `subject`; None where ten attempts gave no instruction."""
@@ -42,6 +40,8 @@ class Generator:
             rip = self._rip()
             encoded = instance(subject.code, subject.bits, rip, self.rng)
             if encoded is None or Subject(encoded.insn.code, subject.bits) not in self.allowed:
+                continue
+            if _meaningless(encoded):
                 continue
             if rip + len(encoded.raw) > at.CODE + 0x2000:
                 rip = at.CODE + 0x2000 - len(encoded.raw)
@@ -66,7 +66,7 @@ class Generator:
             gpr[_RSP] = inside(rng, 8) + rng.choice((0, 0, 0, 0, 4, 2, 1))
         if insn.is_string_instruction or rng.random() < 0.5:
             gpr[_RCX] = rng.randrange(20) if rng.random() < 0.9 else rng.randrange(3000)
-        windows = bytearray(self.values.bytes(at.WINDOW0_SIZE + at.WINDOW1_SIZE))
+        windows = bytearray(self.values.contents(at.WINDOW0_SIZE + at.WINDOW1_SIZE))
         self._aim(encoded, bits, rip, gpr, fs_base, gs_base, windows)
         self._prepare(insn, bits, gpr, windows)
         if bits == 32:
@@ -92,17 +92,14 @@ class Generator:
     ) -> None:  # fmt: skip
         """Make the explicit memory operand lie at some target, by its base register; put a value there."""
         insn, rng = encoded.insn, self.rng
-        for n in range(insn.op_count):
-            if insn.op_kind(n) == OpKind.MEMORY:
-                break
-        else:
+        if not has_memory(insn):
             return
-        size = _operand_bytes(insn)
+        size = operand_bytes(insn)
         bit_string = insn.op_count == 2 and insn.op_kind(1) == OpKind.REGISTER and _is_bit_test(insn)
-        number = _general_number(insn.memory_base)
-        if number is None:
+        base = _general_number(insn.memory_base)
+        if base is None:
             return
-        number, width = number
+        number, width = base
         aim = target(rng, size)
         if bits == 32 or width < 8:
             aim &= 0xFFFFFFFF
@@ -128,7 +125,10 @@ class Generator:
         """Little helps for instructions that would fault nearly always."""
         rng = self.rng
         name = _NAMES.get(insn.mnemonic)
-        if name in ("RET", "IRET", "RETF", "CALL", "JMP", "POP", "POPF") and rng.random() < 0.8:
+        if (
+            name in ("RET", "IRET", "IRETD", "IRETQ", "RETF", "CALL", "JMP", "POP", "POPF", "POPFD", "POPFQ")
+            and rng.random() < 0.8
+        ):
             self._frame(insn, bits, gpr, windows)
         if name in ("DIV", "IDIV") and rng.random() < 0.6:
             gpr[2] = rng.choice((0, 0, 1, _M64, special_int(rng, 64)))
@@ -176,11 +176,23 @@ class Generator:
             windows[at.WINDOW0_SIZE + 512 + 8 + rng.randrange(24)] ^= 1 << rng.randrange(8)
 
 
-def _operand_bytes(insn: Instruction) -> int:
-    from iced_x86 import MemorySizeInfo
+def operand_bytes(insn: Instruction) -> int:
+    """Bytes of the memory operand; 576 where it varies (XSAVE), 0 where there is none."""
+    if not has_memory(insn):
+        return 0
+    return MemorySizeInfo(insn.memory_size).size or 576
 
-    size = MemorySizeInfo(insn.memory_size).size
-    return size or 64
+
+def has_memory(insn: Instruction) -> bool:
+    """It has an explicit memory operand."""
+    return any(insn.op_kind(n) == OpKind.MEMORY for n in range(insn.op_count))
+
+
+def reads_frame(insn: Instruction) -> bool:
+    """It takes several items from the stack or from a far pointer, and checks them."""
+    return _NAMES.get(insn.mnemonic) in ("RETF", "IRET", "IRETD", "IRETQ") or (
+        insn.is_call_far_indirect or insn.is_jmp_far_indirect
+    )
 
 
 def _general_number(register: int) -> tuple[int, int] | None:
@@ -200,6 +212,14 @@ GENERAL = _general()
 """iced-x86 register -> (number, bytes)."""
 
 
+def _meaningless(encoded: Encoded) -> bool:
+    """It has a prefix that no manual gives a sense, but that processors read all the same: F2 or F3 before
+    LOOPcc turns it into another LOOPcc on AMD's."""
+    insn = encoded.insn
+    loop = insn.is_loop or insn.is_loopcc
+    return loop and bool({0xF2, 0xF3}.intersection(encoded.raw[:-2]))
+
+
 def _is_bit_test(insn: Instruction) -> bool:
     return _NAMES.get(insn.mnemonic) in ("BT", "BTS", "BTR", "BTC")
 
@@ -209,8 +229,6 @@ def _is_segment(register: int) -> bool:
 
 
 def _mnemonics() -> dict[int, str]:
-    from iced_x86 import Mnemonic
-
     return {value: name for name, value in vars(Mnemonic).items() if isinstance(value, int)}
 
 

@@ -49,6 +49,9 @@ _BRANCHES: dict[int, tuple[int, int]] = {
     Kind.BR64_1: (OpKind.NEAR_BRANCH64, 7), Kind.BR64_4: (OpKind.NEAR_BRANCH64, 24),
 }  # fmt: skip
 """Operand kind -> (how to say it, bits of the distance)."""
+_BRANCH_MASKS: dict[int, int] = {
+    OpKind.NEAR_BRANCH16: 0xFFFF, OpKind.NEAR_BRANCH32: 0xFFFFFFFF, OpKind.NEAR_BRANCH64: (1 << 64) - 1,
+}  # fmt: skip
 _STRINGS: dict[int, dict[int, int]] = {
     Kind.SEG_RSI: {16: OpKind.MEMORY_SEG_SI, 32: OpKind.MEMORY_SEG_ESI, 64: OpKind.MEMORY_SEG_RSI},
     Kind.SEG_RDI: {16: OpKind.MEMORY_SEG_DI, 32: OpKind.MEMORY_SEG_EDI, 64: OpKind.MEMORY_SEG_RDI},
@@ -133,9 +136,7 @@ def _operand(insn: Any, n: int, kind: int, c: _Choice) -> None:
         how, free = _BRANCHES[kind]
         insn.set_op_kind(n, how)
         to = c.ip + rng.randrange(-(1 << free) + 16, (1 << free) - 16)
-        insn.near_branch64 = to & {OpKind.NEAR_BRANCH16: 0xFFFF, OpKind.NEAR_BRANCH32: 0xFFFFFFFF}.get(
-            how, (1 << 64) - 1
-        )
+        insn.near_branch64 = to & _BRANCH_MASKS[how]
     elif kind in _STRINGS:
         insn.set_op_kind(n, _STRINGS[kind][c.address])
     elif kind == Kind.SEG_RBX_AL:
@@ -171,7 +172,7 @@ def _byte_register(c: _Choice) -> int:
         return Register.AL + c.rng.randrange(8)
     if c.bits != 64:
         return Register.AL + c.rng.randrange(4)
-    return c.rng.choice((*range(Register.AL, Register.AL + 4), *range(Register.SPL, Register.SPL + 12)))
+    return int(c.rng.choice((*range(Register.AL, Register.AL + 4), *range(Register.SPL, Register.SPL + 12))))
 
 
 def _address(insn: Any, c: _Choice) -> None:

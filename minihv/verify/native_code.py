@@ -13,7 +13,7 @@ _CODE = (
     "7426"  # jz 2f
     "488b7308"  # mov rsi, [rbx+8]
     "488b5310"  # mov rdx, [rbx+16]
-    "41ba11000000"  # mov r10d, 0x11
+    "41ba11800000"  # mov r10d, 0x8011
     "4c8b05ec010000"  # mov r8, [rip+table-8]
     "4c8b4b18"  # mov r9, [rbx+24]
     "b809000000"  # mov eax, 9

@@ -1,6 +1,7 @@
 """Random contents for registers and memory, rich in what arithmetic finds difficult."""
 
 import struct
+from collections.abc import Callable
 from random import Random
 
 from iced_x86 import MemorySize
@@ -18,7 +19,7 @@ class Values:
         self._vectors = [self._vector() for _ in range(_POOL)]
         self._extended = [extended(rng).to_bytes(10, "little") + bytes(6) for _ in range(_POOL)]
 
-    def bytes(self, size: int) -> bytes:
+    def contents(self, size: int) -> bytes:
         """`size` bytes, a multiple of 16."""
         return b"".join(self.rng.choices(self._vectors, k=size // 16))
 
@@ -72,7 +73,7 @@ class Values:
         )  # fmt: skip
         head = struct.pack("<HHBxHQQII", fcw, fsw, full, 0, 0, 0, mxcsr, 0xFFFF)
         st = b"".join(rng.choices(self._extended, k=8))
-        return head + st + self.bytes(256) + bytes(96)
+        return head + st + self.contents(256) + bytes(96)
 
 
 def _float(rng: Random, exponent_bits: int, fraction_bits: int) -> int:
@@ -119,7 +120,7 @@ def _bcd(rng: Random) -> bytes:
     return bytes(digits[2 * n] | digits[2 * n + 1] << 4 for n in range(9)) + rng.choice((b"\0", b"\x80"))
 
 
-_BY_TYPE = {
+_BY_TYPE: dict[int, Callable[[Random], bytes]] = {
     MemorySize.FLOAT32: lambda rng: single(rng).to_bytes(4, "little"),
     MemorySize.FLOAT64: lambda rng: double(rng).to_bytes(8, "little"),
     MemorySize.FLOAT80: lambda rng: extended(rng).to_bytes(10, "little"),

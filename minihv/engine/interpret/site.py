@@ -6,7 +6,7 @@ from minihv.engine.interpret.cpu import CS, FS, M16, M32, M64, SS, Cpu, Mode
 from minihv.engine.interpret.decode import Instruction, OpKind, Register, general_register, memory_bytes
 from minihv.engine.interpret.faults import GuestFault, protection, stack_fault, undefined
 from minihv.engine.interpret.flags import MASKS
-from minihv.engine.interpret.space import Load, Store, aligned_only, aligned_only_store
+from minihv.engine.interpret.space import Load, Store, aligned_only, aligned_only_store, misaligned
 
 Op = Callable[[], None]
 Read = Callable[[], int]
@@ -175,27 +175,57 @@ class Site:
 
     def ld(self, size: int) -> Load:
         """`ld(lin) -> int` for the memory operand. Sizes 1, 2, 4, 8, 16."""
-        load = (self.memory.ld_ss if self.stack_operand() else self.memory.ld)[size]
-        return aligned_only(size, load) if self.mode.align and size < 16 else load
+        stack = self.stack_operand()
+        load = (self.memory.ld_ss if stack else self.memory.ld)[size]
+        return aligned_only(size, load, stack) if self.mode.align else load
 
     def st(self, size: int) -> Store:
         """`st(lin, value)` for the memory operand."""
-        store = (self.memory.st_ss if self.stack_operand() else self.memory.st)[size]
-        return aligned_only_store(size, store) if self.mode.align and size < 16 else store
+        stack = self.stack_operand()
+        store = (self.memory.st_ss if stack else self.memory.st)[size]
+        return aligned_only_store(size, store, stack) if self.mode.align else store
 
     def rw(self, size: int) -> Load:
         """Like `ld`, but with the right to write checked first."""
-        load = (self.memory.rw_ss if self.stack_operand() else self.memory.rw)[size]
-        return aligned_only(size, load) if self.mode.align and size < 16 else load
+        stack = self.stack_operand()
+        load = (self.memory.rw_ss if stack else self.memory.rw)[size]
+        return aligned_only(size, load, stack) if self.mode.align else load
 
-    def read_bytes(self) -> Callable[[int, int], bytes]:
-        return self.memory.read_bytes
+    def read_bytes(self, alignment: int = 1) -> Callable[[int, int], bytes]:
+        """`read(lin, n)`; `alignment` of the operand is looked at where alignment checks are on."""
+        read, check = self.memory.read_bytes, self._alignment(alignment)
+        if check is None:
+            return read
+        return lambda lin, size: read(check(lin), size)
 
-    def write_bytes(self) -> Callable[[int, bytes | bytearray | memoryview], None]:
-        return self.memory.write_bytes
+    def write_bytes(self, alignment: int = 1) -> Callable[[int, bytes | bytearray | memoryview], None]:
+        """`write(lin, data)`."""
+        write, check = self.memory.write_bytes, self._alignment(alignment)
+        if check is None:
+            return write
+        return lambda lin, data: write(check(lin), data)
 
-    def probe_write(self) -> Callable[[int, int], None]:
-        return self.memory.probe_write
+    def probe_write(self, alignment: int = 1) -> Callable[[int, int], None]:
+        """`probe(lin, n)`: raises what a write would raise."""
+        probe, check = self.memory.probe_write, self._alignment(alignment)
+        if check is None:
+            return probe
+        return lambda lin, size: probe(check(lin), size)
+
+    def _alignment(self, alignment: int) -> Callable[[int], int] | None:
+        low = alignment - 1 if self.mode.align else 0
+        stack = self.mode.bits == 64 and self.stack_operand()
+        if not low and not stack:
+            return None
+
+        def check(lin: int) -> int:
+            if stack and (lin >> 47) + 1 & 0x1FFFE:
+                raise stack_fault()
+            if lin & low:
+                raise misaligned(lin)
+            return lin
+
+        return check
 
     # --- addresses ----------------------------------------------------------------------------------
 
@@ -310,7 +340,7 @@ class Site:
         """`push(value)` of `size` bytes: stores, then moves the stack pointer."""
         r, mask, st = self.cpu.r, self.mode.stack_mask, self.memory.st_ss[size]
         if self.mode.align:
-            st = aligned_only_store(size, st)
+            st = aligned_only_store(size, st, True)
         if self.mode.bits == 64 or (mask == M32 and self.mode.flat >> SS & 1):
 
             def push(value: int) -> None:
@@ -335,7 +365,7 @@ class Site:
         """`peek(delta)`: `size` bytes at stack pointer + delta; the stack pointer stays."""
         r, mask, ld = self.cpu.r, self.mode.stack_mask, self.memory.ld_ss[size]
         if self.mode.align:
-            ld = aligned_only(size, ld)
+            ld = aligned_only(size, ld, True)
         if self.mode.bits == 64 or (mask == M32 and self.mode.flat >> SS & 1):
             return lambda delta: ld(r[4] + delta & mask)
         seg, extra = self.cpu.seg[SS], size - 1

@@ -352,25 +352,32 @@ def _storer(size: int, views: Views, slow: Callable[[int, int, int], None]) -> S
     return store
 
 
-def aligned_only(size: int, load: Load) -> Load:
+def misaligned(lin: int, stack: bool = False) -> GuestFault:
+    """#AC, or what comes before it: the #GP or #SS of an address that is not canonical."""
+    if (lin >> 47) + 1 & 0x1FFFE:
+        return stack_fault() if stack else protection()
+    return GuestFault(VECTOR_AC, 0)
+
+
+def aligned_only(size: int, load: Load, stack: bool = False) -> Load:
     """`load` with alignment checking (SDM Vol. 3A, 6.15, "Interrupt 17")."""
     low = size - 1
 
     def checked(lin: int) -> int:
         if lin & low:
-            raise GuestFault(VECTOR_AC, 0)
+            raise misaligned(lin, stack)
         return load(lin)
 
     return checked
 
 
-def aligned_only_store(size: int, store: Store) -> Store:
+def aligned_only_store(size: int, store: Store, stack: bool = False) -> Store:
     """`store` with alignment checking."""
     low = size - 1
 
     def checked(lin: int, value: int) -> None:
         if lin & low:
-            raise GuestFault(VECTOR_AC, 0)
+            raise misaligned(lin, stack)
         store(lin, value)
 
     return checked

@@ -172,10 +172,15 @@ def _protected_layout(s: Site) -> bool:
     return s.mode.protected and not s.mode.vm86
 
 
+def _alignment(size: int) -> int:
+    """Of a floating-point save area (SDM Vol. 3A, table 6-7): 2 in the 16-bit formats, else 4."""
+    return 2 if size in (14, 94) else 4
+
+
 def fnstenv(s: Site) -> Op:
     """Stores the environment, then masks all exceptions."""
     cpu, size = s.cpu, s.size(0)
-    address, write, protected = s.address(size, True), s.write_bytes(), _protected_layout(s)
+    address, write, protected = s.address(size, True), s.write_bytes(_alignment(size)), _protected_layout(s)
 
     def op() -> None:
         check_available(cpu)
@@ -189,7 +194,7 @@ def fnstenv(s: Site) -> Op:
 def fldenv(s: Site) -> Op:
     """An unmasked flag in the image is pending from then on."""
     cpu, size = s.cpu, s.size(0)
-    address, read, protected = s.address(size, False), s.read_bytes(), _protected_layout(s)
+    address, read, protected = s.address(size, False), s.read_bytes(_alignment(size)), _protected_layout(s)
 
     def op() -> None:
         check_waiting(cpu)
@@ -201,7 +206,7 @@ def fldenv(s: Site) -> Op:
 def fnsave(s: Site) -> Op:
     """Environment and ST(0)-ST(7), then FNINIT."""
     cpu, size = s.cpu, s.size(0)
-    address, write, protected = s.address(size, True), s.write_bytes(), _protected_layout(s)
+    address, write, protected = s.address(size, True), s.write_bytes(_alignment(size)), _protected_layout(s)
 
     def op() -> None:
         check_available(cpu)
@@ -217,7 +222,7 @@ def fnsave(s: Site) -> Op:
 def frstor(s: Site) -> Op:
     """Environment and ST(0)-ST(7) back."""
     cpu, size = s.cpu, s.size(0)
-    address, read, protected = s.address(size, False), s.read_bytes(), _protected_layout(s)
+    address, read, protected = s.address(size, False), s.read_bytes(_alignment(size)), _protected_layout(s)
 
     def op() -> None:
         check_waiting(cpu)

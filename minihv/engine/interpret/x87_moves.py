@@ -46,7 +46,7 @@ def fld(s: Site) -> Op:
         return copy
     size = s.size(0)
     if size == 10:
-        address, read_bytes = s.address(10, False), s.read_bytes()
+        address, read_bytes = s.address(10, False), s.read_bytes(8)
 
         def extended() -> None:
             push_checked(fpu, int.from_bytes(read_bytes(address(), 10), "little"), 0)
@@ -72,7 +72,7 @@ def fild(s: Site) -> Op:
 
 def fbld(s: Site) -> Op:
     """From 18 packed decimal digits."""
-    fpu, address, read_bytes = s.cpu.fpu, s.address(10, False), s.read_bytes()
+    fpu, address, read_bytes = s.cpu.fpu, s.address(10, False), s.read_bytes(8)
 
     def op() -> None:
         push_checked(fpu, x87.load_bcd(int.from_bytes(read_bytes(address(), 10), "little")), 0)
@@ -136,7 +136,8 @@ Convert = Callable[[FpuState], tuple[int, int]]
 def _to_memory(s: Site, size: int, convert: Convert, indefinite: int, popping: bool) -> Op:
     """Store first, because that may fault; only then the status and the stack change."""
     fpu, address = s.cpu.fpu, s.address(size, True)
-    write, probe = s.write_bytes(), s.probe_write()
+    align = 8 if size == 10 else size  # SDM Vol. 3A, table 6-7
+    write, probe = s.write_bytes(align), s.probe_write(align)
     st = s.st(size) if size in (2, 4, 8) else None
 
     def op() -> None:

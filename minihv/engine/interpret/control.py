@@ -4,11 +4,11 @@ A target outside the code segment faults at the branch, not at the target (SDM V
 """
 
 from minihv.engine.interpret import debug, interrupts
-from minihv.engine.interpret.cpu import CS, M16, M32, M64, RCX
+from minihv.engine.interpret.cpu import CS, M16, M32, M64, RCX, RSP
 from minihv.engine.interpret.decode import Code, Mnemonic, OpKind
-from minihv.engine.interpret.faults import GuestFault, protection
+from minihv.engine.interpret.faults import GuestFault, protection, stack_fault
 from minihv.engine.interpret.flags import CONDITIONS, SIGNS
-from minihv.engine.interpret.site import Op, Site, Write
+from minihv.engine.interpret.site import Op, Read, Site, Write
 from minihv.engine.interpret.table import Builder, Table
 from minihv.x86.registers import RFLAGS_IOPL, RFLAGS_VM, VECTOR_BR, VECTOR_UD
 
@@ -138,6 +138,8 @@ def call(s: Site) -> Op:
     if s.is_reg(0) or s.is_mem(0):
         read = s.reader(0)
         go = set_ip(s)
+        if cpu.amd and s.mode.bits == 64:
+            return _call_checking_stack(s, read, push, back)
 
         def indirect() -> None:
             go(read())  # a fault of the push takes RIP back too
@@ -153,6 +155,24 @@ def call(s: Site) -> Op:
         cpu.rip = target
 
     return direct
+
+
+def _call_checking_stack(s: Site, read: Read, push: Write, back: int) -> Op:
+    """AMD's processors look at the stack before they look where a call goes in 64-bit mode."""
+    go, r, size = set_ip(s), s.cpu.r, abs(s.insn.stack_pointer_increment)
+    probe = s.probe_write()
+
+    def indirect() -> None:
+        target = read()
+        if (target >> 47) + 1 & 0x1FFFE:
+            top = r[RSP] - size & M64
+            if (top >> 47) + 1 & 0x1FFFE:
+                raise stack_fault()
+            probe(top, size)
+        go(target)
+        push(back)
+
+    return indirect
 
 
 def ret(s: Site) -> Op:

@@ -1,8 +1,9 @@
 """Data movement: MOV, LEA, XCHG, CMOVcc, SETcc, sign and zero extension, byte swaps."""
 
-from minihv.engine.interpret.cpu import CS, M32, RAX, RDX, SS
-from minihv.engine.interpret.decode import Mnemonic, Register
+from minihv.engine.interpret.cpu import CS, M16, M32, RAX, RDX, SS
+from minihv.engine.interpret.decode import Code, Mnemonic, Register
 from minihv.engine.interpret.descriptors import load_data
+from minihv.engine.interpret.faults import stack_fault
 from minihv.engine.interpret.flags import CONDITIONS, MASKS, SIGNS
 from minihv.engine.interpret.site import Op, Read, Site
 from minihv.engine.interpret.table import Builder, Table
@@ -177,7 +178,11 @@ def movzx(s: Site) -> Op:
 
 
 def movsx(s: Site) -> Op:
-    """MOVSX and MOVSXD."""
+    """MOVSX and MOVSXD. With a 16-bit destination MOVSXD is no more than a MOV, but AMD's processors read
+    32 bits of memory for it (APM Vol. 3, MOVSXD)."""
+    if s.insn.code == Code.MOVSXD_R16_RM16 and s.cpu.amd and s.is_mem(1):
+        wide, put = s.load_operand(4), s.writer(0)
+        return lambda: put(wide() & M16)
     read, write = s.reader(1), s.writer(0)
     sign, mask = SIGNS[s.size(1)], MASKS[s.size(0)]
     return lambda: write((read() ^ sign) - sign & mask)
@@ -264,8 +269,17 @@ def load_far(segment: int) -> Builder:
     return build
 
 
+_PREFETCH_REGISTER = (
+    Code.RESERVEDNOP_RM16_R16_0F0D, Code.RESERVEDNOP_RM32_R32_0F0D, Code.RESERVEDNOP_RM64_R64_0F0D,
+)  # fmt: skip
+
+
 def nop(s: Site) -> Op:
-    """NOP, prefetches, fences, and what is a hint where its feature is missing (RDSSP, CLDEMOTE)."""
+    """NOP, prefetches, fences, and what is a hint where its feature is missing (RDSSP, CLDEMOTE).
+
+    PREFETCH (0F 0D) with a register is #UD on AMD's processors (APM Vol. 3, PREFETCHlevel)."""
+    if s.cpu.amd and s.insn.code in _PREFETCH_REGISTER:
+        return s.undefined()
     return lambda: None
 
 
@@ -285,9 +299,13 @@ def pause(s: Site) -> Op:
 def cache_line(s: Site) -> Op:
     """CLFLUSH, CLFLUSHOPT, CLWB: a load of one byte as far as faults go."""
     address, check = s.address(1, False), s.memory.run
+    stack = s.mode.bits == 64 and s.stack_operand()
 
     def op() -> None:
-        check(address(), False)
+        lin = address()
+        if stack and (lin >> 47) + 1 & 0x1FFFE:
+            raise stack_fault()
+        check(lin, False)
 
     return op
 

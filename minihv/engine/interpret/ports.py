@@ -105,9 +105,20 @@ def ins(size: int) -> Builder:
 
         if not (s.insn.has_rep_prefix or s.insn.has_repne_prefix):
             return once
-        return _repeated_ins(s, o, once, burst)
+        return _permitted(s, size, _repeated_ins(s, o, once, burst))
 
     return build
+
+
+def _permitted(s: Site, size: int, op: Op) -> Op:
+    """The permission counts even where there is nothing to repeat; so processors do it."""
+    cpu, r = s.cpu, s.cpu.r
+
+    def checked() -> None:
+        check_port(cpu, r[RDX] & M16, size)
+        op()
+
+    return checked
 
 
 def _repeated_ins(s: Site, o: Operands, once: Op, burst: Bulk) -> Op:
@@ -149,7 +160,9 @@ def outs(size: int) -> Builder:
             debug.port_hit(cpu, port, size)
             move(1)
 
-        return repeated(s, o, once, None, None)
+        if not (s.insn.has_rep_prefix or s.insn.has_repne_prefix):
+            return once
+        return _permitted(s, size, repeated(s, o, once, None, None))
 
     return build
 

@@ -179,7 +179,7 @@ def query(types: dict[bool, tuple[int, ...]], rights: bool) -> Builder:
                 good = found.type in types[cpu.long_mode]
             word = cpu.arith() & ~0x40
             if found is not None and good:
-                write((found.raw >> 32 & 0x00F0FF00 if rights else found.limit) & mask)
+                write((found.raw >> 32 & 0x00FFFF00 if rights else found.limit) & mask)
                 word |= 0x40
             cpu.fl = from_word(word)
 
@@ -212,7 +212,8 @@ def verify(write: bool) -> Builder:
 
 
 def arpl(s: Site) -> Op:
-    cpu, (read, write), source = s.cpu, s.modify(0), s.reader(1)
+    """ARPL stores only what changes, as AMD's processors do."""
+    cpu, read, write, source = s.cpu, s.reader(0), s.writer(0), s.reader(1)
 
     def op() -> None:
         _protected_only(cpu)
@@ -222,8 +223,6 @@ def arpl(s: Site) -> Op:
         if selector & 3 < rpl:
             write(selector & ~3 | rpl)
             word |= 0x40
-        else:
-            write(selector)
         cpu.fl = from_word(word)
 
     return op

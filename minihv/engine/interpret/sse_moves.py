@@ -204,17 +204,17 @@ _DI_MASK = {OpKind.MEMORY_SEG_DI: 0xFFFF, OpKind.MEMORY_SEG_EDI: M32, OpKind.MEM
 def maskmov(s: Site) -> Op:
     """MASKMOVDQU, MASKMOVQ: the bytes whose mask byte has its top bit, at DS:rDI.
 
-    A mask of zeros touches no memory; else all bytes are checked first (SDM Vol. 2B leaves both open).
+    All bytes are checked first, but for a mask of zeros on Intel's processors (SDM Vol. 2B leaves both open).
     """
     size = width(s)
     r = s.cpu.r
     lin_of = s.linear(lambda: r[7], s.segment(), size, True, _DI_MASK[s.insn.op_kind(0)])
     data, mask = source(s, 1), source(s, 2)
-    probe, write = s.probe_write(), s.write_bytes()
+    probe, write, amd = s.probe_write(8), s.write_bytes(), s.cpu.amd
 
     def op() -> None:
         chosen = sign_bits(mask(), 8, size)
-        if not chosen:
+        if not chosen and not amd:
             return
         lin = lin_of()
         probe(lin, size)

@@ -37,9 +37,10 @@ def push(s: Site) -> Op:
 
 
 def _push_segment(s: Site, size: int) -> Op:
-    """PUSH Sreg writes 16 bits and leaves the rest of a wider slot as it was (SDM Vol. 2B, PUSH)."""
+    """PUSH Sreg with 32 bits: Intel's processors write 16 and leave the rest of the slot as it was (SDM
+    Vol. 2B, PUSH), AMD's write zeros there."""
     cpu, seg = s.cpu, s.cpu.seg[s.segment_operand(0)]
-    if size != 4:
+    if size != 4 or cpu.amd:
         store = s.pusher(size)
         return lambda: store(seg.selector)
     narrow, move = s.pusher(2), s.stack_mover()

@@ -4,8 +4,10 @@ A sink never raises into the device that writes: a consumer that went away is re
 callback once, and the rest is dropped. Sinks may be written from several threads.
 """
 
+import fcntl
 import os
 import select
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +18,11 @@ from minihv.interfaces import ByteSink
 
 FLUSH_BYTES = 4096
 BUFFER_LIMIT = 1 << 20
+GRACE_SECONDS = 1.0
+"""How long a consumer that takes nothing is waited for once somebody is in a hurry."""
+_ROOM = 4096
+"""Bytes that a pipe takes without blocking when poll(2) says POLLOUT: PIPE_BUF (pipe(7))."""
+_LOOK_AGAIN_MS = 50
 _LARGE = 64  # a write above this goes out at once, which bounds what can be pending
 _TRIM_SLACK = 64 * 1024
 
@@ -75,6 +82,8 @@ class StreamSink:
 
     Text without a newline (a prompt) waits until somebody calls `flush`: the machine does when the
     guest idles and a few times a second. The descriptor stays the caller's.
+
+    A slow consumer makes whoever writes wait, without bound until `hurry`; nobody else has to wait with it.
     """
 
     def __init__(self, fd: int, on_broken: Callable[[OSError], None] | None = None) -> None:
@@ -83,6 +92,7 @@ class StreamSink:
         self.broken: OSError | None = None
         """What the descriptor failed with; from then on everything is dropped."""
         self._on_broken = on_broken
+        self._deadline: float | None = None
         self._pending: deque[bytes] = deque()  # append and popleft are atomic
         # Re-entrant, because a signal handler may flush while this very thread is flushing.
         self._lock = RLock()
@@ -99,38 +109,72 @@ class StreamSink:
         return len(data) > _LARGE or b"\n" in data
 
     def flush(self) -> None:
-        """Send what is pending. Blocks as long as the consumer does, like any write to a pipe."""
-        if not self._pending:
-            return
-        with self._lock:
-            parts: list[bytes] = []
-            with suppress(IndexError):  # not by length: a signal handler may flush in between
-                while True:
-                    parts.append(self._pending.popleft())
-            if parts and self.broken is None:
+        """Send what is pending. Waits for the consumer, like any write to a pipe, until `hurry`."""
+        if self._pending:
+            with self._lock:
+                self._send()
+
+    def flush_some(self) -> None:
+        """Send what the consumer takes just now; never waits for it, nor for another thread that does."""
+        if self._pending and self._lock.acquire(blocking=False):
+            try:
+                rest = self._send(wait=False)
+                if rest:
+                    self._pending.appendleft(rest)
+            finally:
+                self._lock.release()
+
+    def hurry(self) -> None:
+        """From any thread or signal handler: after GRACE_SECONDS wait no more, drop what is not taken."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + GRACE_SECONDS
+
+    def _send(self, wait: bool = True) -> bytes:
+        """Under the lock. Gives back what there was no room for, where it shall not wait for room."""
+        parts: list[bytes] = []
+        with suppress(IndexError):  # not by length: a signal handler may flush in between
+            while True:
+                parts.append(self._pending.popleft())
+        if not parts or self.broken is not None:
+            return b""
+        rest = b"".join(parts)
+        try:
+            while rest and self._has_room(wait):
                 try:
-                    _write_all(self.fd, b"".join(parts))
-                except OSError as error:
-                    self.broken = error
-                    if self._on_broken is not None:
-                        self._on_broken(error)
+                    rest = rest[os.write(self.fd, rest[:_ROOM]) :]
+                except BlockingIOError:  # room, but not enough: a non-blocking terminal
+                    if not wait or self._late:
+                        break
+                    time.sleep(_LOOK_AGAIN_MS / 1e3)
+        except OSError as error:
+            self.broken = error
+            if self._on_broken is not None:
+                self._on_broken(error)
+            return b""
+        return rest
+
+    def _has_room(self, wait: bool) -> bool:
+        """Wait for it, if asked to, in pieces: `hurry` may come from a thread that has no way to wake us."""
+        poll = select.poll()
+        poll.register(self.fd, select.POLLOUT)
+        while True:
+            for_long = wait and not self._late
+            if poll.poll(_LOOK_AGAIN_MS if for_long else 0) or self._is_read_only():
+                return True
+            if not for_long:
+                return False
+
+    def _is_read_only(self) -> bool:
+        """poll(2) says nothing about the reading end of a pipe; write(2) says what is wrong with it."""
+        return fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+
+    @property
+    def _late(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
 
     def close(self) -> None:
         """Send the rest."""
         self.flush()
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    """Write everything, however little the descriptor takes at a time. Raises OSError."""
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[os.write(fd, rest) :]
-        except BlockingIOError:
-            # Somebody made the descriptor non-blocking (a shared terminal, for one): wait for room.
-            poll = select.poll()
-            poll.register(fd, select.POLLOUT)
-            poll.poll()
 
 
 class FileSink(StreamSink):
@@ -139,7 +183,8 @@ class FileSink(StreamSink):
     def __init__(self, path: str, on_broken: Callable[[OSError], None] | None = None) -> None:
         """Raises HostError when `path` cannot be opened for writing."""
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            # Non-blocking, or a FIFO that nobody reads would keep us here, where no signal gets us out.
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
         except OSError as error:
             raise HostError(
                 f"cannot write console output to {path}: {error.strerror}; give a writable file"

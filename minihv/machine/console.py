@@ -47,9 +47,14 @@ class Console:
             self.input = Keyboard(0, user_stop)
 
     def flush(self) -> None:
-        """Send what waits, so that a prompt without a newline shows up."""
-        if self._own is not None:
-            self._own.flush()
+        """Send what waits, so that a prompt without a newline shows up; but do not wait for who reads it."""
+        if isinstance(self._own, StreamSink):
+            self._own.flush_some()
+
+    def hurry(self) -> None:
+        """The end was not the guest's choice: from now on who reads the output is not waited for for long."""
+        if isinstance(self._own, StreamSink):
+            self._own.hurry()
 
     def __enter__(self) -> "Console":
         if self.input is not None:
@@ -58,7 +63,8 @@ class Console:
 
     def __exit__(self, *_: object) -> None:
         try:
-            self.flush()  # while newlines still mean what the guest meant
+            if self._own is not None:
+                self._own.flush()  # while newlines still mean what the guest meant
         finally:
             if self.input is not None:
                 self.input.__exit__()

@@ -18,7 +18,7 @@ from minihv.machine.config import ENGINES, MachineConfig
 from minihv.machine.console import Console
 from minihv.machine.images import find_image, read_image
 from minihv.machine.loop import Observer
-from minihv.machine.outcome import Outcome, outcome
+from minihv.machine.outcome import THE_GUESTS_CHOICE, Outcome, outcome
 from minihv.machine.reporting import make_report, source_namer, symbol_namer
 from minihv.machine.supervisor import JOIN_SECONDS, Supervisor
 from minihv.report.model import Report
@@ -187,6 +187,7 @@ class Machine:
             stack.enter_context(console)
             self._parts = parts
             ticks = [*self._ticks, *(tick for recorder in recorders for tick in recorder.ticks)]
+            parts.stop.listen(self._hurry_console)
             supervisor = self._supervisor = Supervisor(parts, console, self.config.timeout, ticks)
             if self._stop_early is not None:
                 parts.stop(self._stop_early)
@@ -218,6 +219,14 @@ class Machine:
         parts = self._parts
         if parts is not None:
             parts.stop(end)
+        if end.reason not in THE_GUESTS_CHOICE and self._console is not None:
+            self._console.hurry()  # also where the guest has ended and only its output waits
+
+    def _hurry_console(self) -> None:
+        parts = self._parts
+        end = parts.stop.outcome if parts is not None else None
+        if end is not None and end.reason not in THE_GUESTS_CHOICE and self._console is not None:
+            self._console.hurry()
 
     def switch_engine(self, name: str) -> None:
         """From any thread, a device's handler included, while the guest runs: let it go on on engine `name`

@@ -25,6 +25,11 @@ REASONS: dict[str, tuple[int, str]] = {
 }
 """Reason -> (status where the guest gives none, what it means)."""
 
+THE_GUESTS_CHOICE = frozenset(
+    ("exit", "power-off", "halted", "reset", "triple-fault", "guest-crash", "engine-fault")
+)
+"""Reasons for which the guest ended by itself: what it printed is delivered, however long that takes."""
+
 
 class Outcome(NamedTuple):
     """`reason` is a key of REASONS; `status` is the process status; `detail` one more sentence, or ""."""

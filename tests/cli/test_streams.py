@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from cli_support import CANNOT_START, SCRIPT, VMM_STOPPED, Done
@@ -126,3 +127,23 @@ def test_signals_end_the_machine_and_the_report_is_written(
     assert process.returncode == status
     assert f"status {status}" in out.decode()
     assert err.decode().startswith("minihv: primes: ")
+
+
+FLOOD = b"\xfa\xba\xf8\x03\xb0A" + b"\xee\xeb\xfd"
+"""cli; mov dx, 0x3f8; mov al, 'A'; forever: out dx, al"""
+
+
+def test_a_reader_that_is_stuck_does_not_hold_up_the_time_out(tmp_path: Path, engine: str) -> None:
+    """Nobody reads from the pipe until the command has ended: it must do so, by --timeout and no later."""
+    image = tmp_path / "flood"
+    image.write_bytes(FLOOD)
+    command = ["run", str(image), "--format", "flat16", "--timeout", "1", "--engine", engine]
+    run = subprocess.Popen([str(SCRIPT), *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        assert run.wait(timeout=60) == 244
+    finally:
+        run.kill()
+        out, err = run.communicate()
+    assert b"--timeout is over" in err
+    assert out
+    assert set(out) == {ord("A")}

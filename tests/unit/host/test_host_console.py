@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from minihv.errors import HostError
+from minihv.host import console
 from minihv.host.console import BufferSink, FileSink, NullSink, StreamSink, TeeSink
 from minihv.host.sources import BUFFER_LIMIT, BufferSource, FdSource, FileSource
 
@@ -266,3 +267,70 @@ def test_file_source_of_a_fifo_does_not_wait_for_the_writer(tmp_path: Path) -> N
     assert source.take(1) == b"x"
     os.close(writer)
     source.close()
+
+
+def fill(fd: int) -> int:
+    """Write to a non-blocking pipe until it takes no more; how many bytes that were."""
+    total = 0
+    while True:
+        try:
+            total += os.write(fd, bytes(4096))
+        except BlockingIOError:
+            return total
+
+
+def test_flush_some_sends_what_there_is_room_for_and_keeps_the_rest_in_order(pipe: Pipe) -> None:
+    room = fill(pipe.w)
+    sink = StreamSink(pipe.w)
+    for byte in b"prompt":
+        sink.write(bytes((byte,)))
+    sink.flush_some()  # full: comes back all the same
+    sink.write(b"> ")
+    assert len(drain(pipe.r)) == room
+    sink.flush_some()
+    assert drain(pipe.r) == b"prompt> "
+
+
+def test_flush_some_does_not_wait_for_a_thread_that_waits_for_the_consumer(pipe: Pipe) -> None:
+    room = fill(pipe.w)
+    sink = StreamSink(pipe.w)
+    writer = threading.Thread(target=sink.write, args=(b"stuck\n",))
+    writer.start()
+    sink.write(b"more")
+    sink.flush_some()
+    assert len(drain(pipe.r)) == room
+    writer.join()
+    sink.flush()
+    assert drain(pipe.r) == b"stuck\nmore"
+
+
+def test_in_a_hurry_a_consumer_that_takes_nothing_is_given_up(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "GRACE_SECONDS", 0.0)
+    room = fill(pipe.w)
+    sink = StreamSink(pipe.w)
+    writer = threading.Thread(target=sink.write, args=(b"nobody reads this\n",))
+    writer.start()
+    sink.hurry()
+    writer.join()
+    sink.close()
+    assert sink.broken is None
+    assert len(drain(pipe.r)) == room
+
+
+def test_in_a_hurry_what_there_is_room_for_is_sent_all_the_same(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "GRACE_SECONDS", 0.0)
+    sink = StreamSink(pipe.w)
+    sink.write(b"last words")
+    sink.hurry()
+    sink.close()
+    assert drain(pipe.r) == b"last words"
+
+
+def test_a_fifo_that_nobody_reads_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(HostError, match=r"cannot write console output to .*fifo: No such device"):
+        FileSink(str(tmp_path / "fifo"))

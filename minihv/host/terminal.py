@@ -19,10 +19,10 @@ ESCAPE = 0x01
 """Ctrl-A"""
 HELP = b"""
 Ctrl-A x   stop the machine
-Ctrl-A c   monitor
-Ctrl-A a   send Ctrl-A to the guest (Ctrl-A Ctrl-A as well)
+%sCtrl-A a   send Ctrl-A to the guest (Ctrl-A Ctrl-A as well)
 Ctrl-A h   this help
 """
+MONITOR_HELP = b"Ctrl-A c   monitor\n"
 
 
 def _raw_mode(saved: list[Any]) -> list[Any]:
@@ -152,7 +152,7 @@ class EscapeFilter:
         elif byte in b"xX":
             self._stop()
         elif byte in b"hH?":
-            self._show(HELP)
+            self._show(HELP % (MONITOR_HELP if self._monitor is not None else b""))
         elif byte in b"cC" and self._monitor is not None:
             self._monitor()
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from minihv.host.terminal import HELP, EscapeFilter, RawTerminal, TerminalSource
+from minihv.host.terminal import EscapeFilter, RawTerminal, TerminalSource
 
 LFLAG, OFLAG, IFLAG = 3, 1, 0
 
@@ -180,12 +180,15 @@ def test_escape_keys(typed: bytes, sent: bytes, events: list[str]) -> None:
 def test_help_is_shown_and_not_sent() -> None:
     keys = Keys()
     assert keys.filter.feed(b"\x01h") == b""
-    assert keys.shown == HELP
-    assert b"Ctrl-A x" in HELP
+    assert b"Ctrl-A x " in keys.shown
+    assert b"Ctrl-A c " in keys.shown
 
 
 def test_without_a_monitor_its_key_does_nothing() -> None:
     keys = Keys(with_monitor=False)
+    keys.filter.feed(b"\x01h")
+    assert b"Ctrl-A x " in keys.shown
+    assert b"Ctrl-A c " not in keys.shown
     assert keys.filter.feed(b"\x01cx") == b"x"
     assert keys.events == []
 

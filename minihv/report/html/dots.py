@@ -57,7 +57,7 @@ def _draw(
         parts.append(h("line", x1=x, x2=x, y1=0.0, y2=bottom, cls="grid"))
         if (decade - low) % every == 0:
             text = label(10.0**decade)
-            half = len(text) * LETTER / 2
+            half = len(text) * LETTER / 2 + 4  # an m is wider than the average letter
             parts.append(words(min(max(x, half), width - half), bottom + LINE, text, "middle"))
     parts.append(words(right, bottom + 2 * LINE + 2, fitted(f"{title}, logarithmic", right), "end", "title"))
     for index, line in enumerate(lines):

@@ -77,7 +77,7 @@ def x_axis(f: Frame, ticks: Sequence[tuple[float, str]], title: str) -> Html:
     parts = [h("line", x1=f.left, x2=f.right, y1=f.bottom, y2=f.bottom, cls="axis")]
     taken = -1e9
     for x, label in ticks:
-        half = len(label) * LETTER / 2
+        half = len(label) * LETTER / 2 + 4  # an m is wider than the average letter
         middle = min(max(x, half), f.width - half)
         if middle - half < taken:
             continue

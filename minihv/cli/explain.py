@@ -17,7 +17,7 @@ from minihv.machine.explain import MAX_STEPS, explain
               help="Instructions to explain.")  # fmt: skip
 @click.option("--engines", metavar="NAME,...", default="", help="Just these; without it, all that work here.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
-@guest_options(timeout=60.0)
+@guest_options(timeout=10.0)
 def command(guest: str, at: str | None, count: int, engines: str, as_json: bool, **options: Any) -> None:
     """Tell what each engine does with an instruction of GUEST, what left the guest, and what that cost."""
     names = tuple(name.strip() for name in engines.split(",") if name.strip())

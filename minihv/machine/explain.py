@@ -214,9 +214,12 @@ def _step_all(
         machine = _load(image, config.replace(engine=name)).watch(stepper)
         try:
             end = machine.run().outcome
-            trouble = (
-                "" if stepper.reached else f"its run ended ({end.reason}) without stopping at {address:#x}"
-            )
+            trouble = ""
+            if not stepper.reached:
+                trouble = (
+                    f"its run ended ({end.reason}) without stopping at {address:#x}: either it does not come "
+                    "there, or breakpoints do not work there (PVM has none in ring 3)"
+                )
         except MinihvError as error:
             trouble = f"it could not be stepped here: {error}"
         troubles[name] = trouble

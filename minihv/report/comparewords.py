@@ -58,7 +58,8 @@ def comparison_table(comparison: Comparison) -> list[str]:
     rows.append(("VMM time", [milliseconds(column.vmm_ns) for column in columns]))
     rows.append(("  an exit", [_each(column) for column in columns]))
     rows.append(("guest, kernel time", [milliseconds(column.guest_ns) for column in columns]))
-    counters = [column.counters for column in columns]
+    # Counters that are times would come first whatever else happened: --json has them.
+    counters = [{k: n for k, n in column.counters.items() if not k.endswith("_ns")} for column in columns]
     names = _union([dict(list(found.items())[:TOP_COUNTERS]) for found in counters])
     if names:
         rows.append(("counted by the engine", ["" for _ in columns]))

@@ -134,7 +134,9 @@ def _instruction(instruction: Instruction, by: str) -> Iterator[str]:
 
 
 def _story(account: Account, number: int) -> Iterator[str]:
-    story = account.stories[number] if number < len(account.stories) else ("(no story)",)
+    story = account.stories[number] if number < len(account.stories) else ()
+    if not story:
+        story = ("(this engine does not tell how)",)
     name = f"  {account.engine}"
     for line in story:
         yield f"{name:<13} {line}"

@@ -51,8 +51,8 @@ def test_the_list() -> None:
     [
         ("address", 0x101130, "0x101130"), ("address", 0xFFFFFFFFFFFE0000, "0xfffffffffffe0000 made up"),
         ("selector", 0x33, "0x33, RPL 3"), ("flags", 0x246, "0x246, IF 1"),
-        ("interrupts", 0x200, "IF flipped"), ("interrupts", 0, "IF kept"), ("rights", REFUSED, "refused by ZF"),
-        ("rights", 0xAF9B00, "0xaf9b00"),
+        ("interrupts", 0x200, "IF flipped"), ("interrupts", 0, "IF kept"),
+        ("rights", REFUSED, "refused by ZF"), ("rights", 0xAF9B00, "0xaf9b00"),
         ("allowed", 1, "yes"), ("allowed", 0, "no, by ZF"), ("number", 0x33, "0x33"),
     ],
 )  # fmt: skip

@@ -65,6 +65,7 @@ th,td{padding:.25rem .9rem .25rem 0;vertical-align:top}
 td{border-bottom:1px solid var(--rule)}
 th:last-child,td:last-child{padding-right:0}
 td.wide,th{min-width:4.5rem}
+th{overflow-wrap:normal}
 .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 th.n{white-space:normal}
 footer{margin-top:2rem;color:var(--soft);font-size:.85rem}

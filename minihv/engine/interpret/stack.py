@@ -8,6 +8,7 @@ from minihv.engine.interpret.decode import Code, Mnemonic, Register
 from minihv.engine.interpret.descriptors import load_data
 from minihv.engine.interpret.flags import MASKS
 from minihv.engine.interpret.site import Op, Site
+from minihv.engine.interpret.space import aligned_only
 from minihv.engine.interpret.table import Builder, Table
 
 _SEGMENTS = range(Register.ES, Register.GS + 1)
@@ -172,8 +173,10 @@ def enter(s: Site) -> Op:
     size = _ENTER_LEAVE[s.insn.code]
     frame_bytes, level = s.insn.immediate(0) & 0xFFFF, s.insn.immediate(1) & 31
     store, peek = s.pusher(size), s.peeker(size)
-    probe = s.linear(lambda: r[RSP] & mask, SS, 1, True, mask)
-    check = s.memory.rw_ss[1]
+    probe = s.linear(lambda: r[RSP] & mask, SS, size, True, mask)
+    check = s.memory.rw_ss[size]
+    if s.mode.align:
+        check = aligned_only(size, check, True)
     size_mask = MASKS[size]
 
     def op() -> None:

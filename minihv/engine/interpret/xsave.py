@@ -7,7 +7,7 @@ x87, SSE and PKRU state in the standard format only.
 from minihv.engine.interpret.cpu import RAX, RCX, RDX, Cpu
 from minihv.engine.interpret.cpuid import XCR0_BITS, pkru_offset
 from minihv.engine.interpret.decode import Mnemonic as Mn
-from minihv.engine.interpret.faults import GuestFault, protection, undefined
+from minihv.engine.interpret.faults import GuestFault, protection, stack_fault, undefined
 from minihv.engine.interpret.site import Op, Read, Site
 from minihv.engine.interpret.sse_control import MXCSR_MASK
 from minihv.engine.interpret.table import Table
@@ -29,9 +29,15 @@ _HEADER_END = 576
 _MXCSR_INITIAL = 0x1F80
 
 
-def _aligned(address: Read, alignment: int) -> Read:
+def _aligned(s: Site, size: int, write: bool, alignment: int) -> Read:
+    """The address of an area: #SS(0) for a bad stack address, then #GP(0) where it is misaligned."""
+    address = s.address(size, write)
+    stack = s.mode.bits == 64 and s.stack_operand()
+
     def checked() -> int:
         lin = address()
+        if stack and (lin >> 47) + 1 & 0x1FFFE:
+            raise stack_fault()
         if lin & (alignment - 1):
             raise protection()
         return lin
@@ -105,7 +111,7 @@ def _check_fxsave(cpu: Cpu) -> None:
 def _fxsave(s: Site, wide: bool) -> Op:
     """Without CR4.OSFXSR the XMM registers are left out (SDM Vol. 3A, 2.5)."""
     cpu, count = s.cpu, _registers(s)
-    address, write, probe = _aligned(s.address(512, True), 16), s.write_bytes(), s.probe_write()
+    address, write, probe = _aligned(s, 512, True, 16), s.write_bytes(), s.probe_write()
 
     def op() -> None:
         _check_fxsave(cpu)
@@ -122,7 +128,7 @@ def _fxsave(s: Site, wide: bool) -> Op:
 
 def _fxrstor(s: Site, wide: bool) -> Op:
     cpu, count = s.cpu, _registers(s)
-    address, read = _aligned(s.address(512, False), 16), s.read_bytes()
+    address, read = _aligned(s, 512, False, 16), s.read_bytes()
 
     def op() -> None:
         _check_fxsave(cpu)
@@ -175,7 +181,7 @@ def _area_end(cpu: Cpu, mask: int) -> int:
 def _xsave(s: Site, wide: bool, optimised: bool = False) -> Op:
     """XSAVE; XSAVEOPT (`optimised`) leaves out what is in its initial configuration."""
     cpu, count = s.cpu, _registers(s)
-    address = _aligned(s.address(_HEADER_END, True), 64)
+    address = _aligned(s, _HEADER_END, True, 64)
     read, write, probe = s.read_bytes(), s.write_bytes(), s.probe_write()
 
     def op() -> None:
@@ -203,7 +209,7 @@ def _xsave(s: Site, wide: bool, optimised: bool = False) -> Op:
 def _xrstor(s: Site, wide: bool) -> Op:
     """Standard format only: a header that asks for another is #GP(0) (SDM Vol. 1, 13.8)."""
     cpu, count = s.cpu, _registers(s)
-    address, read = _aligned(s.address(_HEADER_END, False), 64), s.read_bytes()
+    address, read = _aligned(s, _HEADER_END, False, 64), s.read_bytes()
 
     def op() -> None:
         _check_xsave(cpu)

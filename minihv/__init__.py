@@ -8,16 +8,17 @@ Names are imported on first use: `import minihv` costs nothing.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from minihv.errors import MinihvError, UsageError
+    from minihv.errors import HandlerFailed, MinihvError, UsageError
     from minihv.interfaces import Device
     from minihv.machine.config import MachineConfig
     from minihv.machine.machine import Machine
     from minihv.report.model import Report
 
-__all__ = ["Device", "Machine", "MachineConfig", "MinihvError", "Report", "UsageError"]
+__all__ = ["Device", "HandlerFailed", "Machine", "MachineConfig", "MinihvError", "Report", "UsageError"]
 
 _HOME = {
     "Device": "minihv.interfaces",
+    "HandlerFailed": "minihv.errors",
     "Machine": "minihv.machine.machine",
     "MachineConfig": "minihv.machine.config",
     "MinihvError": "minihv.errors",

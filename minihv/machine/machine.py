@@ -61,6 +61,7 @@ class Machine:
         self._stop_early: Outcome | None = None
         self._running = threading.Lock()
         self._screen: list[str] = []
+        self._keys = b""
         self._ticks: list[tuple[int, Callable[[], None]]] = []
         self._makers: list[Callable[[int], Observer | None]] = []
         self._watchers: list[Recorder] = []
@@ -151,6 +152,23 @@ class Machine:
         self._watchers.append(recorder)
         return self
 
+    def press(self, scan_codes: bytes) -> int:
+        """Type on the guest's keyboard (i8042, IRQ 1): set-1 scan codes, make and break. From any thread.
+
+        Before the run they wait for its start. Returns how many the keyboard's queue had room for.
+        """
+        parts = self._parts
+        if parts is None:
+            from minihv.devices.i8042 import KEYBOARD_QUEUE
+
+            taken = scan_codes[: max(KEYBOARD_QUEUE - len(self._keys), 0)]
+            self._keys += taken
+            return len(taken)
+        count = parts.board.keyboard().press(scan_codes)
+        if parts.turns is not None:
+            parts.turns.wake()
+        return count
+
     # The run
 
     def run(self) -> Report:
@@ -187,6 +205,9 @@ class Machine:
             stack.enter_context(console)
             self._parts = parts
             ticks = [*self._ticks, *(tick for recorder in recorders for tick in recorder.ticks)]
+            if self._keys:
+                keys, self._keys = self._keys, b""
+                self.press(keys)
             parts.stop.listen(self._hurry_console)
             supervisor = self._supervisor = Supervisor(parts, console, self.config.timeout, ticks)
             if self._stop_early is not None:

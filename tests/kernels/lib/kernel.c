@@ -133,6 +133,24 @@ int same(const void *a, const void *b, word bytes)
     return 1;
 }
 
+int argument(const char *wanted)
+{
+    const char *at = (const char *)(word)((u32 *)boot_info)[4];
+    for (;;) {
+        const char *w = wanted;
+        while (*at == ' ')
+            at++;
+        if (!*at)
+            return 0;
+        while (*w && *at == *w)
+            at++, w++;
+        if (!*w && (!*at || *at == ' '))
+            return 1;
+        while (*at && *at != ' ')
+            at++;
+    }
+}
+
 /* The compiler may call these by itself. */
 void *memset(void *at, int v, word bytes)
 {

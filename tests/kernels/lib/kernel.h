@@ -61,6 +61,7 @@ void leave(u32 value) __attribute__((noreturn));
 void clear(void *at, word bytes);
 void copy(void *to, const void *from, word bytes);
 int same(const void *a, const void *b, word bytes);
+int argument(const char *word);       /* whether the command line has it as a word of its own */
 void test(void);
 
 /* --- exceptions */

@@ -124,6 +124,8 @@ def _operand(insn: Any, n: int, kind: int, c: _Choice) -> None:
         insn.set_op_register(n, _FIXED[kind])
     elif kind in _IMMEDIATES:
         how, free = _IMMEDIATES[kind]
+        if n and insn.op_kind(0) == OpKind.IMMEDIATE16:
+            how = OpKind.IMMEDIATE8_2ND  # ENTER
         insn.set_op_kind(n, how)
         value = special_int(rng, free)
         if how >= OpKind.IMMEDIATE8TO16 and value >> free - 1:

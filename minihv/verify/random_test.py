@@ -8,7 +8,7 @@ import click
 
 from minihv.errors import MinihvError, UsageError
 from minihv.verify.allowances import ALLOWANCES
-from minihv.verify.campaign import Campaign, Failure, Tally
+from minihv.verify.campaign import CHUNK, Campaign, Failure, Tally
 from minihv.verify.case import Case
 from minihv.verify.instructions import decode
 from minihv.verify.shrink import shrink
@@ -45,7 +45,7 @@ def command(
         if lines:
             return _replay(campaign, [Case.from_hex(line) for line in lines])
         _introduce(campaign)
-        tally = campaign.run(cases, seed, only, failures, _progress if sys.stderr.isatty() else None)
+        tally = campaign.run(cases, seed, only, failures, _progress)
         return _report(campaign, tally, seed)
 
 
@@ -59,9 +59,13 @@ def _introduce(campaign: Campaign) -> None:
 
 
 def _progress(tally: Tally) -> None:
-    rate = tally.cases / tally.seconds
-    print(f"\r{tally.cases} cases, {rate:.0f} a second, {len(tally.failures)} failures ", end="",
-          file=sys.stderr, flush=True)  # fmt: skip
+    """At a terminal all the time, else (a log) now and then."""
+    live = sys.stderr.isatty()
+    if live or tally.cases % (48 * CHUNK) == 0:
+        text = (
+            f"{tally.cases} cases, {tally.cases / tally.seconds:.0f} a second, {len(tally.failures)} failures"
+        )
+        print(f"\r{text} " if live else text, end="" if live else "\n", file=sys.stderr, flush=True)
 
 
 def _report(campaign: Campaign, tally: Tally, seed: int) -> int:

@@ -67,8 +67,10 @@ class History(Recorder):
 
 
 def add_up(tracks: Sequence[Track], wall_ns: int) -> Timeline:
-    """One timeline of several vCPUs, as fine as the coarsest of them."""
+    """One timeline of several vCPUs, as fine as the coarsest of them, to the end of the run at `wall_ns`."""
     shift = max((track.shift for track in tracks), default=FIRST_SHIFT)
+    while -(-wall_ns >> shift) > BUCKETS:
+        shift += 1
     rows: dict[str, list[int]] = {}
     for track in tracks:
         for name, row in track.rows.items():
@@ -76,7 +78,7 @@ def add_up(tracks: Sequence[Track], wall_ns: int) -> Timeline:
             for index, count in enumerate(row):
                 total[index >> (shift - track.shift)] += count
     used = max((i + 1 for row in rows.values() for i, n in enumerate(row) if n), default=0)
-    length = max(used, min(-(-wall_ns >> shift), BUCKETS))
+    length = max(used, -(-wall_ns >> shift))
     ranked = sorted(rows.items(), key=lambda item: -sum(item[1]))
     return Timeline(1 << shift, {name: tuple(row[:length]) for name, row in ranked})
 

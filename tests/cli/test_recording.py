@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from cli_support import CANNOT_START, USAGE, Done, Typed, assert_one_sentence, flat_guest, out_byte
+from support import held
 
 OVER_BUDGET = 250
 HELLO_EXITS = 23
@@ -33,7 +34,7 @@ def test_a_recorded_run_tells_its_command_and_its_timeline(typed: Typed, tmp_pat
     line = found["timeline"]
     assert sum(line["exits"]["io"]) == HELLO_EXITS
     assert len(line["exits"]["io"]) <= 200
-    assert line["bucket_ns"] * len(line["exits"]["io"]) >= found["wall_ns"] * 0.9
+    assert line["bucket_ns"] * len(line["exits"]["io"]) >= found["wall_ns"], "to the end, silence included"
     again = typed(*shlex.split(found["command"])[1:])
     assert again == (0, "", ""), "the command gives a report again"
 
@@ -116,11 +117,12 @@ def test_metrics_in_a_file(typed: Typed, tmp_path: Path, engine: str) -> None:
     assert families["minihv_guest_seconds"].samples[0].value > 0
 
 
-def test_metrics_while_the_guest_runs(typed: Typed, tmp_path: Path, engine: str, no_leaks: None) -> None:
+def test_metrics_while_the_guest_runs(typed: Typed, tmp_path: Path, engine: str) -> None:
     """A guest that prints for ever is asked twice; its counters grow, and the port is free at the end."""
     parser = pytest.importorskip("prometheus_client.parser", reason="prometheus-client is not installed")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
+    before = held()
     found: list[float] = []
 
     def ask() -> None:
@@ -146,6 +148,7 @@ def test_metrics_while_the_guest_runs(typed: Typed, tmp_path: Path, engine: str,
     args = ["--engine", engine, "--serial", "null", "--metrics", str(port), "--timeout", "1"]
     assert typed(*loop, *args).status == 244
     client.join(20)
+    assert held() == before
     assert len(found) == 2
     assert found[0] < found[1]
     with pytest.raises(OSError, match="refused"):
@@ -168,10 +171,12 @@ def test_a_port_that_is_taken_is_told(typed: Typed, engine: str) -> None:
     assert_one_sentence(done, CANNOT_START, (f"port {port} of 127.0.0.1", "choose another"))
 
 
-def test_all_recorders_together(typed: Typed, tmp_path: Path, engine: str, no_leaks: None) -> None:
+def test_all_recorders_together(typed: Typed, tmp_path: Path, engine: str) -> None:
+    before = held()
     files = {name: tmp_path / name for name in ("trace", "timeline", "metrics", "folded", "stats-json")}
     options = [word for name, file in files.items() for word in (f"--{name}", str(file))]
     done = typed("run", "hello", "--engine", engine, "--serial", "null", "--kernel-exits", *options)
+    assert held() == before
     assert done.status == 0
     assert done.err == ""
     assert "The kernel's own exits" in done.out

@@ -101,6 +101,16 @@ def test_vcpus_are_laid_over_each_other_at_the_coarser_scale() -> None:
     assert add_up([Track()], 0).exits == {}
 
 
+def test_a_timeline_reaches_to_the_end_of_a_run_that_fell_silent() -> None:
+    track = Track()
+    track.add(0, EXIT, IO, 1, 1)
+    line = add_up([track], 1_000_000_000)
+    row = line.exits["io"]
+    assert (sum(row), row[0]) == (1, 1)
+    assert len(row) <= BUCKETS
+    assert 1_000_000_000 <= line.bucket_ns * len(row) < 1_000_000_000 + line.bucket_ns
+
+
 def test_an_exit_before_the_start_counts_for_the_first_bucket() -> None:
     track = Track()
     track.origin = 1 << 40

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from build import build, why_not
+from kernel_build import build, why_not
 
 from minihv import Machine, MachineConfig
 from minihv.engine.kvm.engine import probe

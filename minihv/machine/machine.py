@@ -26,6 +26,8 @@ from minihv.report.model import Report
 if TYPE_CHECKING:
     from minihv.machine.recorders import Recorder
 
+DEVICE_MEMBERS = ("max_width", "read", "write", "register", "reset", "close")
+
 
 class Machine:
     """One guest on one machine. Use it as a context manager.
@@ -104,11 +106,18 @@ class Machine:
 
     def attach(self, device: Device, *, port: int | None = None, mmio: int | None = None, size: int = 1,
                name: str = "device") -> Self:  # fmt: skip
-        """Put `device` at `size` ports from `port` on, or at guest-physical `mmio`. Checked when it runs."""
+        """Put `device` at `size` ports from `port` on, or at guest-physical `mmio`. Raises UsageError for what
+        is no device; whether its window is free is checked when the machine runs."""
         if (port is None) == (mmio is None):
             raise UsageError(f"expected either a port or an mmio address for {name}, found both or none")
         space, start = ("port", port) if port is not None else ("mmio", mmio)
         assert start is not None
+        missing = [member for member in DEVICE_MEMBERS if not hasattr(device, member)]
+        if missing:
+            raise UsageError(
+                f"expected a device (see minihv.Device) as {name}, found {type(device).__name__} without "
+                f"{', '.join(missing)}; add what is missing"
+            )
         self._fittings.append(Fitting(space, start, size, name, device))
         return self
 

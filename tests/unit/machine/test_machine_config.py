@@ -6,6 +6,7 @@ import pytest
 
 from minihv.errors import UsageError
 from minihv.machine.config import MachineConfig, parse_size
+from minihv.machine.machine import Machine
 
 
 @pytest.mark.parametrize(
@@ -78,3 +79,18 @@ def test_a_config_is_frozen_and_replaced_with_checks() -> None:
 def test_the_smallest_and_the_largest_machine() -> None:
     assert MachineConfig(memory=1 << 20, cpus=1).memory == 1 << 20
     assert MachineConfig(memory=512 << 30, cpus=255).cpus == 255
+
+
+def test_what_is_no_device_is_refused_when_it_is_attached() -> None:
+    class Half:
+        max_width = 4
+
+        def read(self, offset: int, size: int) -> int:
+            return 0
+
+        def write(self, offset: int, size: int, value: int) -> None:
+            """Takes everything."""
+
+    half: Any = Half()
+    with pytest.raises(UsageError, match="found Half without register, reset, close; add what is missing"):
+        Machine().attach(half, port=0x300, name="half")

@@ -106,8 +106,8 @@ class Machine:
 
     def attach(self, device: Device, *, port: int | None = None, mmio: int | None = None, size: int = 1,
                name: str = "device") -> Self:  # fmt: skip
-        """Put `device` at `size` ports from `port` on, or at guest-physical `mmio`. Raises UsageError for what
-        is no device; whether its window is free is checked when the machine runs."""
+        """Put `device` at `size` ports from `port` on, or at guest-physical `mmio`. Raises UsageError for
+        what is no device; whether its window is free is checked when the machine runs."""
         if (port is None) == (mmio is None):
             raise UsageError(f"expected either a port or an mmio address for {name}, found both or none")
         space, start = ("port", port) if port is not None else ("mmio", mmio)

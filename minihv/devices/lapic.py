@@ -432,7 +432,8 @@ class LocalApic:
         asserted = asserted or not level
         message = Message(mode, vector, destination, bool(icr & 0x800), False, asserted, everybody)
         shorthand = icr >> 18 & 3
-        if shorthand != 1 and self.target is not None:
+        to_self = shorthand == 1 or (shorthand == 0 and destination == self.id and not message.logical)
+        if not to_self and self.target is not None:
             self.target.kick()  # vCPUs that take turns: the receiver's turn comes at once
         if shorthand == 0:
             self._bus.deliver(message)

@@ -480,6 +480,58 @@ static void sti_nmi(void)
     done();
 }
 
+/* Two NMIs to the first processor, one from itself, one from the second: each is seen. */
+static volatile u32 here, there, here_after, there_after, over, flushed;
+static void flushing(struct frame *f)
+{
+    flushed = 1;
+    eoi();
+}
+static void send_back(void *unused)
+{
+    while (!over) {
+        ++there;
+        while (there != here && !over)
+            relax();
+        if (over)
+            return;
+        apic_ipi(0x4400, 0);
+        apic_ipi(0x4072, 0); /* an interrupt behind it tells that the NMI is there */
+        ++there_after;
+        while (there_after != here_after && !over)
+            relax();
+    }
+}
+
+static void two_nmis(void)
+{
+    u32 n;
+    section("two NMIs at a time");
+    handlers[0x72] = flushing;
+    over = here = there = here_after = there_after = 0;
+    start_on(1, send_back, 0);
+    on();
+    for (n = 0; n < 200; n++) {
+        flushed = 0;
+        reset_counts();
+        ++here;
+        while (there != here)
+            relax();
+        apic_ipi(0x4400, 0);
+        while (!flushed)
+            relax();
+        if (nmis[0] != 2)
+            break;
+        ++here_after;
+        while (there_after != here_after)
+            relax();
+    }
+    equal(n, 200, "200 times two arrive");
+    over = 1;
+    wait_for(1);
+    off();
+}
+
 static void timer(void)
 {
     section("timer");
@@ -600,4 +652,5 @@ void test(void)
     ids();
     others();
     sti_nmi();
+    two_nmis();
 }

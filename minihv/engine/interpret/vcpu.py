@@ -54,7 +54,8 @@ class InterpretVcpu:
         """The instruction at RIP must be executed alone, with exact count (see `BePrecise`)."""
         self._sipi: int | None = None
         self._init = False
-        self._nmi = False
+        self._nmis = 0
+        """NMIs that arrived since the last look: see `_latch_nmi`."""
         power_on(cpu)
 
     # --- Vcpu ---------------------------------------------------------------------------------------
@@ -113,7 +114,7 @@ class InterpretVcpu:
         self.cpu.attention = True
 
     def deliver_nmi(self) -> None:
-        self._nmi = True
+        self._nmis = min(self._nmis + 1, 2)
         self.cpu.attention = True
 
     def finish(self) -> Exit | None:
@@ -129,6 +130,8 @@ class InterpretVcpu:
         """The whole architectural state. An output or answered exit is completed first."""
         if self._replay:
             self._finish_replay()
+        if self._nmis:
+            self._latch_nmi()
         return convert.get_state(self.cpu)
 
     def set_state(self, state: CpuState) -> None:
@@ -155,7 +158,7 @@ class InterpretVcpu:
         cpu = self.cpu
         if cpu.wait_sipi:
             return self._sipi is None and not self._init
-        if not cpu.halted or cpu.trap or self._init or self._nmi or (cpu.nmi_pending and not cpu.nmi_masked):
+        if not cpu.halted or cpu.trap or self._init or self._nmis or (cpu.nmi_pending and not cpu.nmi_masked):
             return False
         source = cpu.local_apic
         return source is None or not cpu.flags & RFLAGS_IF or source.pending() is None
@@ -352,9 +355,8 @@ class InterpretVcpu:
         if cpu.shutdown:
             cpu.attention = True
             return Shutdown(cpu.rip)
-        if self._nmi:
-            self._nmi = False
-            cpu.nmi_pending = True
+        if self._nmis:
+            self._latch_nmi()
 
         shadow_ss, shadow_sti = cpu.shadow_mov_ss, cpu.shadow_sti
         cpu.shadow_sti = cpu.shadow_mov_ss = False
@@ -387,6 +389,16 @@ class InterpretVcpu:
             cpu.shadow_mov_ss, cpu.shadow_sti = shadow_ss, shadow_sti  # the instruction is still to come
         return exit
 
+    def _latch_nmi(self) -> None:
+        """One NMI can be pending (SDM Vol. 3A, 6.7.1). But of two that come one after the other, a processor
+        that runs takes the first before the second; so, as vCPUs take turns, the second is kept until then.
+        """
+        cpu = self.cpu
+        if cpu.nmi_masked:
+            self._nmis, cpu.nmi_pending = 0, True
+        elif not cpu.nmi_pending:
+            self._nmis, cpu.nmi_pending = self._nmis - 1, True
+
     def _sleep(self) -> Exit:
         """HLT is reported once; being run again with nothing to wake up for is no act of the guest."""
         cpu = self.cpu
@@ -407,6 +419,7 @@ class InterpretVcpu:
             cpu.nmi_pending = False
             cpu.nmi_masked = True
             cpu.halted = False
+            cpu.attention = cpu.attention or bool(self._nmis)
             interrupts.deliver(cpu, 2, interrupts.EXTERNAL, None)
         source = cpu.local_apic
         if source is not None and cpu.flags & RFLAGS_IF and source.pending() is not None:

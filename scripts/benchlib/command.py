@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchlib import exits, firstexit, interpreter, rss, start
+from benchlib import exits, firstexit, interpreter, recorders, rss, start
 from benchlib.host import describe, lacks_kvm
 from benchlib.process import BenchError
 from benchlib.result import Result
@@ -19,8 +19,9 @@ BENCHMARKS: dict[str, Callable[[int, bool], Result]] = {
     "first-exit": firstexit.measure,
     "rss": rss.measure,
     "interpreter": interpreter.measure,
+    "recorders": recorders.measure,
 }
-NEEDS_NO_KVM = frozenset(("interpreter",))
+NEEDS_NO_KVM = frozenset(("interpreter", "recorders"))
 HELP = """\
 Measures minihv against programs that do the same job, here and now.
 
@@ -40,6 +41,9 @@ its speed from minute to minute, and the spread (highest less lowest, by median)
   rss         Peak resident memory of `minihv run hello64` and `minihv run primes`.
   interpreter Guest instructions a second on four kernels: minihv's interpreter and Unicorn without hooks,
               both from nothing to HLT; and how long Python's bare loop takes on this host.
+  recorders   What is added to an exit by the counters that are always on, by --stats-json's history, by
+              --timeline and by --trace: their code alone (the counters' is the run loop's own source), and
+              the vCPU thread's CPU time of whole runs with each less that of runs without.
 
 What cannot run here (no /dev/kvm, gcc, qemu) says so. The exit status is 0 when everything that could be
 measured was, targets held or not; 1 when a benchmark failed; 2 for a wrong argument.

@@ -1,8 +1,9 @@
 """One run of the `out` loop through minihv's public library, in a process of its own; prints JSON.
 
-python -m benchlib.worker plain|clock|growth EXITS
+python -m benchlib.worker plain|history|timeline|trace|clock|growth EXITS
 
 - plain: wall time and CPU time of the vCPU's thread for EXITS exits, after a few to warm up.
+- history, timeline, trace: the same with that recorder.
 - clock: `fcntl.ioctl` is wrapped before minihv is imported, and sums the time between the return of one
   KVM_RUN and the call of the next, less what the wrapper itself costs (measured on the spot).
 - growth: allocated blocks and resident memory are read after 10 % and after 90 % of the exits.
@@ -22,6 +23,14 @@ from benchlib.guests import MARK_PORT, WARM_UP, out_loop
 
 KVM_RUN = 0xAE80
 MEMORY = 4 << 20
+
+
+RECORDERS: dict[str, dict[str, Any]] = {
+    "history": {"history": True},
+    "timeline": {"timeline": os.devnull},
+    "trace": {"trace": os.devnull},
+}
+"""Mode -> what is recorded beside the counters."""
 
 
 class RunClock:
@@ -60,12 +69,17 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def run(batches: tuple[int, ...], sample: Callable[[], tuple[int, int]]) -> tuple[dict[str, Any], list[Any]]:
-    """Run the loop: what the report says, and what `sample` gave on the vCPU's thread after each batch."""
+def run(
+    batches: tuple[int, ...], sample: Callable[[], tuple[int, int]], **recorders: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """Run the loop: what the report says, and what `sample` gave on the vCPU's thread after each batch.
+
+    `recorders` are fields of the config.
+    """
     from minihv import Machine, MachineConfig
 
     samples: list[tuple[int, int]] = []
-    config = MachineConfig(engine="kvm", memory=MEMORY, format="flat32", serial="null")
+    config = MachineConfig(engine="kvm", memory=MEMORY, format="flat32", serial="null", **recorders)
     with Machine(config) as machine:
         machine.load(out_loop(*batches), "out-loop")
         machine.on_port(MARK_PORT, write=lambda value: samples.append(sample()))
@@ -96,7 +110,8 @@ def main(mode: str, exits: int) -> dict[str, Any]:
     clock = RunClock(fcntl.ioctl)
     if mode == "clock":
         fcntl.ioctl = clock  # type: ignore[assignment]
-    found, [(wall, cpu), (wall_end, cpu_end)] = run((WARM_UP, exits), clocks)
+    recorders = RECORDERS.get(mode, {})
+    found, [(wall, cpu), (wall_end, cpu_end)] = run((WARM_UP, exits), clocks, **recorders)
     found.update(wall_ns=wall_end - wall, cpu_ns=cpu_end - cpu)
     if mode == "clock":
         found.update(outside_ns=clock.outside_ns, gaps=clock.gaps, wrapper_ns=wrapper_cost())

@@ -100,6 +100,13 @@ class Number(click.ParamType[int]):
               "sector prints by INT 10h goes to the console instead.")  # fmt: skip
 @click.option("--timeout", type=float, metavar="SECONDS", help="End the machine after this time.")
 @click.option("--max-exits", type=int, metavar="N", help="End the machine after this many VM exits.")
+@click.option("--stats", is_flag=True, help="Print the table of VM exits at the end.")
+@click.option("--stats-json", metavar="FILE", help="Write the report as one JSON object; - is stdout.")
+@click.option("--clock", type=click.Choice(limits.CLOCKS), default="real", show_default=True,
+              help="Guest time: the host's, or counted instructions (a run repeats exactly).")  # fmt: skip
+@click.option("--rescue", type=click.Choice(("on", "off")), default="on", show_default=True,
+              help="Let the interpreter execute single instructions that KVM gives up on.")  # fmt: skip
+@click.option("--trace", metavar="FILE", help="Write every exit as one line of JSON.")
 @click.option("--timeline", metavar="FILE", help="Write a Chrome trace: open it at ui.perfetto.dev.")
 @click.option("--folded", metavar="FILE", help="Write folded stacks (symbol;exit;device) for flame graphs.")
 @click.option("--metrics", metavar="PORT|FILE", help="Prometheus text: served on a loopback port while the "

@@ -41,6 +41,11 @@ class Deferred:
         return self._once()
 
     @property
+    def made(self) -> Device | None:
+        """The real device, once there is one."""
+        return self._once.made
+
+    @property
     def max_width(self) -> int:
         return self.settle().max_width
 
@@ -62,15 +67,3 @@ class Deferred:
         """A device that was never made holds nothing."""
         if (device := self._once.made) is not None:
             device.close()
-
-    def next_deadline(self) -> int | None:
-        """Of a device with timers, once it is there; see `minihv.machine.board.Board.next_deadline`."""
-        ask = getattr(self._once.made, "next_deadline", None)
-        due: int | None = ask() if ask is not None else None
-        return due
-
-    def tick(self, now: int) -> None:
-        """Of a device with timers, once it is there."""
-        tick = getattr(self._once.made, "tick", None)
-        if tick is not None:
-            tick(now)

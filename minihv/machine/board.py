@@ -109,12 +109,17 @@ class Board:
         self.devices: list[Device] = []
         self.timers: list[Any] = []
         """What has timers and is no device of its own."""
+        self._timed: list[Any] | None = None
+        """Who has timers, as far as it exists; None: to be found anew."""
+        self._unmade: list[Deferred] = []
+        """Who may have timers once a guest touches it."""
 
     def attach(self, row: Fitting) -> None:
         """Put one device on its bus. Raises UsageError where its window is taken."""
         self._bus(row).attach(row.start, row.size, row.name, row.device)
         if not any(device is row.device for device in self.devices):  # one device may have several windows
             self.devices.append(row.device)
+            self._timed = None
 
     def fit_controllers(self, traits: EngineTraits, chips: "IrqChips | None") -> None:
         """Make room for the interrupt controllers that an engine brings, or put models in their place.
@@ -125,6 +130,7 @@ class Board:
             bus.detach(window)
         self._controllers.clear()
         self.timers = [] if chips is None else [chips]
+        self._timed = None
         rows = [] if chips is None else _chip_rows(self._wiring, chips)
         if chips is not None and traits.parallel:
             # The engine does not serve the page itself; with one CPU there is just this one LAPIC.
@@ -143,22 +149,38 @@ class Board:
 
     def next_deadline(self) -> int | None:
         """When the first timer of a device falls due, in ns of the wiring's clock; None without timers."""
-        due = [at for ask in self._asked("next_deadline") if (at := ask()) is not None]
-        return min(due) if due else None
+        first: int | None = None
+        for owner in self._with_timers():
+            due = owner.next_deadline()
+            if due is not None and (first is None or due < first):
+                first = due
+        return first
 
     def tick(self, now: int) -> None:
         """Let the timers of devices act; `now` in ns of the wiring's clock."""
-        for tick in self._asked("tick"):
-            tick(now)
+        for owner in tuple(self._with_timers()):
+            owner.tick(now)
 
-    def _asked(self, method: str) -> list[Callable[..., Any]]:
-        owners = (*self.timers, *self.devices)
-        return [call for owner in owners if (call := getattr(owner, method, None)) is not None]
+    def _with_timers(self) -> list[Any]:
+        """Asked for between all turns of vCPUs, so that it is kept; devices come into being in between."""
+        timed = self._timed
+        if timed is None:
+            self._unmade = [device for device in self.devices if isinstance(device, Deferred)]
+            made = (device for device in self.devices if not isinstance(device, Deferred))
+            timed = [owner for owner in (*self.timers, *made) if hasattr(owner, "next_deadline")]
+            self._timed = timed
+        for device in self._unmade:
+            if (real := device.made) is not None:
+                self._unmade = [other for other in self._unmade if other is not device]
+                if hasattr(real, "next_deadline"):
+                    timed.append(real)
+        return timed
 
     def disown(self, devices: Iterable[Device]) -> None:
         """Somebody else closes these `devices`."""
         others = set(map(id, devices))
         self.devices = [device for device in self.devices if id(device) not in others]
+        self._timed = None
 
     def close(self) -> None:
         """Close every device once, the later ones first, whatever of them raises."""

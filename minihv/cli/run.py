@@ -28,7 +28,7 @@ Exit status:
   {errors.EXIT_CANNOT_START:3}               cannot start: bad image, no engine, the host refused
   {errors.EXIT_GUEST_CRASHED:3}               the guest crashed (triple fault), or its engine could not go on
   {errors.EXIT_TIMED_OUT:3}               --timeout is over
-  {errors.EXIT_BUDGET_SPENT:3}               --max-exits are used up
+  {errors.EXIT_BUDGET_SPENT:3}               --max-exits or --max-insns are used up
   {errors.EXIT_VMM_STOPPED:3}               a device handler failed, or the console takes no more output
   {errors.EXIT_OVER_BUDGET:3}               the run was fine, but a --budget is broken
   130, 143          SIGINT, SIGTERM
@@ -100,6 +100,8 @@ class Number(click.ParamType[int]):
               "sector prints by INT 10h goes to the console instead.")  # fmt: skip
 @click.option("--timeout", type=float, metavar="SECONDS", help="End the machine after this time.")
 @click.option("--max-exits", type=int, metavar="N", help="End the machine after this many VM exits.")
+@click.option("--max-insns", type=int, metavar="N", help="End the machine after this many instructions, on "
+              "an engine that counts them.")  # fmt: skip
 @click.option("--stats", is_flag=True, help="Print the table of VM exits at the end.")
 @click.option("--stats-json", metavar="FILE", help="Write the report as one JSON object; - is stdout.")
 @click.option("--clock", type=click.Choice(limits.CLOCKS), default="real", show_default=True,
@@ -107,6 +109,8 @@ class Number(click.ParamType[int]):
 @click.option("--rescue", type=click.Choice(("on", "off")), default="on", show_default=True,
               help="Let the interpreter execute single instructions that KVM gives up on.")  # fmt: skip
 @click.option("--trace", metavar="FILE", help="Write every exit as one line of JSON.")
+@click.option("--trace-insns", metavar="FILE", help="Write every instruction and what it changed as a line, "
+              "on an engine that counts them; - is stdout.")  # fmt: skip
 @click.option("--timeline", metavar="FILE", help="Write a Chrome trace: open it at ui.perfetto.dev.")
 @click.option("--folded", metavar="FILE", help="Write folded stacks (symbol;exit;device) for flame graphs.")
 @click.option("--metrics", metavar="PORT|FILE", help="Prometheus text: served on a loopback port while the "

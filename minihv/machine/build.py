@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from minihv.devices.irqchips import IrqChips
 
 
+Tap = Callable[[Engine, Vcpu], Vcpu]
+"""What stands between a loop and its vCPU; see `minihv.machine.tap`."""
+
+
 class Parts:
     """A built machine. `close` gives back everything, in the reverse order of building."""
 
@@ -71,6 +75,7 @@ class Parts:
         self.loops: list[VcpuLoop] = []
         self.thread_hooks: list[Callable[[], None]] = []
         """Called on every vCPU thread before it runs its vCPUs."""
+        self._taps: list[Tap] = []
         self._board: Board | None = None
         self._rescuers: list[Rescuer] = []
 
@@ -88,6 +93,19 @@ class Parts:
     def has_board(self) -> bool:
         """`build` has come that far."""
         return self._board is not None
+
+    def tap(self, tap: Tap) -> None:
+        """Put `tap` between the loops and their vCPUs, also those of engines that come later."""
+        self._taps.append(tap)
+        assert self.engine is not None
+        for loop in self.loops:
+            loop.tap(tap(self.engine, loop.vcpu))
+
+    def tapped(self, engine: Engine, vcpu: Vcpu) -> Vcpu:
+        """`vcpu`, with all taps before it."""
+        for tap in self._taps:
+            vcpu = tap(engine, vcpu)
+        return vcpu
 
     def rescuer(self) -> Rescuer:
         """One for a vCPU; closed with the machine."""

@@ -57,6 +57,8 @@ class _Fields(NamedTuple):
     kernel_exits: bool = False
     clock: str = "real"
     rescue: bool = True
+    trace_insns: str | None = None
+    max_insns: int | None = None
 
 
 class MachineConfig(_Fields):
@@ -68,6 +70,7 @@ class MachineConfig(_Fields):
 
     What is recorded beside the counters: `trace` and `timeline` are files (JSON lines; Chrome trace),
     `history` puts exits over time into the report, `metrics` is a loopback port or a file (Prometheus text),
+    `trace_insns` a file with a line for every instruction ("-": standard output), on engines that count them,
     `kernel_exits` adds the kernel's own exits where it lets us see them.
     """
 
@@ -105,6 +108,8 @@ class MachineConfig(_Fields):
             raise UsageError(f"expected a time-out above 0 and below 1e9 seconds, found {self.timeout:g}")
         if self.max_exits is not None and self.max_exits < 1:
             raise UsageError(f"expected an exit budget of 1 or more, found {self.max_exits}")
+        if self.max_insns is not None and self.max_insns < 1:
+            raise UsageError(f"expected an instruction budget of 1 or more, found {self.max_insns}")
         for name in ("load_address", "entry"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1 << 52:

@@ -212,6 +212,8 @@ class Machine:
             close_parts = stack.enter_context(ExitStack())
             close_parts.callback(_close, parts)
             stack.enter_context(console)
+            for recorder in recorders:
+                recorder.prepare(parts)
             self._parts = parts
             ticks = [*self._ticks, *(tick for recorder in recorders for tick in recorder.ticks)]
             if self._keys:
@@ -221,8 +223,6 @@ class Machine:
             supervisor = self._supervisor = Supervisor(parts, console, self.config.timeout, ticks)
             if self._stop_early is not None:
                 parts.stop(self._stop_early)
-            for recorder in recorders:
-                recorder.prepare(parts)
             started = time.perf_counter_ns()
             for recorder in recorders:
                 recorder.begin(parts, started)
@@ -303,7 +303,9 @@ class Machine:
     def _open_recorders(self, plan: BootPlan, stack: ExitStack) -> "Sequence[Recorder]":
         """What the config wants recorded beside the counters; nothing is imported for a run without."""
         config = self.config
-        if not (config.trace or config.history or config.timeline or config.metrics or config.kernel_exits):
+        wanted = (config.trace, config.history, config.timeline, config.metrics, config.kernel_exits,
+                  config.trace_insns, config.max_insns)  # fmt: skip
+        if not any(wanted):
             return ()
         from minihv.machine.recorders import open_recorders
 

@@ -15,6 +15,7 @@ REASONS: dict[str, tuple[int, str]] = {
     "debug-stop": (0, "a breakpoint or a single step that nobody waited for"),
     "timeout": (errors.EXIT_TIMED_OUT, "the time given by --timeout is over"),
     "max-exits": (errors.EXIT_BUDGET_SPENT, "the exits given by --max-exits are used up"),
+    "max-insns": (errors.EXIT_BUDGET_SPENT, "the instructions given by --max-insns are executed"),
     "console-closed": (errors.EXIT_VMM_STOPPED, "the console takes no more output"),
     "handler-failed": (errors.EXIT_VMM_STOPPED, "a device handler raised"),
     "vmm-failed": (errors.EXIT_VMM_STOPPED, "minihv itself, or the host under it, failed"),

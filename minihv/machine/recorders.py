@@ -74,6 +74,14 @@ def open_recorders(config: MachineConfig, guest: str, plan: BootPlan, stack: Exi
         from minihv.machine.kernel_exits import KernelExitRecorder
 
         add(KernelExitRecorder())
+    if config.trace_insns is not None:
+        from minihv.machine.insn_trace import InsnTrace
+
+        add(InsnTrace(config.trace_insns, lambda: symbol_namer(plan)))
+    if config.max_insns is not None:
+        from minihv.machine.insn_limit import InsnLimit
+
+        add(InsnLimit(config.max_insns))
     return recorders
 
 

@@ -37,7 +37,7 @@ def install(parts: "Parts", name: str) -> None:
     parts.board.fit_controllers(engine.traits, parts.chips)
     parts.turns = None
     for loop, vcpu in zip(parts.loops, parts.vcpus, strict=True):
-        loop.take(vcpu, takes_turns=not engine.traits.parallel)
+        loop.take(parts.tapped(engine, vcpu), takes_turns=not engine.traits.parallel)
         loop.sleeps = parts.chips is not None
         loop.rescue = parts.rescuer() if config.rescue and engine.traits.may_give_up else None
     if not engine.traits.parallel:

@@ -33,6 +33,17 @@ def length(code: bytes, bits: int) -> int:
     return 0 if instruction.is_invalid else int(instruction.len)
 
 
+def stores(code: bytes, bits: int) -> bool:
+    """The first instruction in `code` writes memory; False where that cannot be told."""
+    iced = _iced()
+    if iced is None or not code:
+        return False
+    access = iced.OpAccess
+    writing = (access.WRITE, access.COND_WRITE, access.READ_WRITE, access.READ_COND_WRITE)
+    info = iced.InstructionInfoFactory().info(iced.Decoder(bits, code).decode())
+    return any(memory.access in writing for memory in info.used_memory())
+
+
 def _iced() -> Any:
     try:
         import iced_x86

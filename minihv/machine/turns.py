@@ -15,6 +15,8 @@ SHORT_TURN = 250
 """While vCPUs send each other interrupts: whoever spins for the answer, without a PAUSE, spins less long."""
 LIVELY_ROUNDS = 16
 """Rounds of short turns after an interprocessor interrupt."""
+QUIET_DEADLINES = 4
+"""While every vCPU sleeps with interrupts off only an NMI could wake one; so many timers may bring it."""
 LONGEST_SLEEP_NS = 50_000_000
 """While everybody sleeps, timers are looked at this often: input may have set one."""
 
@@ -32,6 +34,8 @@ class Turns:
         self._pause = pause
         self._woken = threading.Event()
         self._lively = 0
+        self._quiet: set[int] = set()
+        """Deadlines that were waited for since everybody sleeps with interrupts off."""
 
     def wake(self) -> None:
         """From any thread: something happened that may wake a sleeping vCPU, or the machine stops."""
@@ -50,6 +54,7 @@ class Turns:
             self._tick()
             if not loop.asleep:
                 anybody = True
+                self._quiet.clear()
                 kicks = loop.stats.kicks
                 loop.run(self._budget())
                 if loop.stats.kicks != kicks:
@@ -72,9 +77,13 @@ class Turns:
     def _sleep(self) -> None:
         """Nobody is awake: until the next timer, or until somebody calls `wake`; or for ever."""
         due = self._board.next_deadline()
-        if due is None and not any(loop.wakeable for loop in self._loops):
+        if any(loop.wakeable for loop in self._loops):
+            self._quiet.clear()
+        elif due is None or len(self._quiet | {due}) > QUIET_DEADLINES:
             self._stop(outcome("halted"))
             return
+        else:
+            self._quiet.add(due)
         wait = LONGEST_SLEEP_NS if due is None else min(self._clock.until(due), LONGEST_SLEEP_NS)
         if wait and self._woken.wait(wait / 1e9):
             self._woken.clear()

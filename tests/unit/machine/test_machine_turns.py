@@ -12,7 +12,7 @@ from minihv.machine.idle import IdleRounds
 from minihv.machine.loop import VcpuLoop
 from minihv.machine.outcome import outcome
 from minihv.machine.stop import Pause, Stop
-from minihv.machine.turns import TURN, Turns
+from minihv.machine.turns import QUIET_DEADLINES, TURN, Turns
 
 
 class Alarm:
@@ -87,6 +87,20 @@ def test_all_asleep_with_interrupts_off_is_the_end() -> None:
     party = Party(Sleepy(x.Halt(False, 0), x.Interrupted()), Sleepy(x.Idle(0), index=1))
     party.turns.run()
     assert party.stop.outcome == outcome("halted")
+
+
+def test_timers_that_never_wake_a_sleeper_with_interrupts_off_are_not_waited_for_for_ever() -> None:
+    party = Party(Sleepy(x.Halt(False, 0), x.Interrupted()), counted=True)
+    party.alarm.due = 1000
+
+    def again(now: int) -> None:
+        party.alarm.rung.append(now)
+        party.alarm.due = now + 1000
+
+    party.alarm.tick = again  # type: ignore[method-assign]
+    party.turns.run()
+    assert party.stop.outcome == outcome("halted")
+    assert len(party.alarm.rung) == QUIET_DEADLINES
 
 
 def test_a_timer_wakes_a_sleeper() -> None:

@@ -60,7 +60,12 @@ class StatePort:
         return target
 
     def load(self) -> CpuState:
-        """The vCPU's state as a new CpuState."""
+        """The vCPU's state as a new CpuState.
+
+        First the MP state: asking for it makes KVM take an INIT or start-up IPI that is still latched, and
+        that changes everything else.
+        """
+        mp_state = self.mp_state()
         regs = self._get(abi.GET_REGS, "struct kvm_regs *")
         sregs = self._get(abi.GET_SREGS, "struct kvm_sregs *")
         debug = self._get(abi.GET_DEBUGREGS, "struct kvm_debugregs *")
@@ -88,7 +93,7 @@ class StatePort:
             dr=[*debug.db, debug.dr6, debug.dr7],
             msrs=self.load_msrs(),
             events=self._load_events(),
-            mp_state=self.mp_state(),
+            mp_state=mp_state,
         )
         if self._xsave_size:
             state.xsave = self._load_xsave()

@@ -26,6 +26,7 @@ ADVICE = {
 COMMANDS = {
     "run": "run a guest on a virtual machine",
     "compare": "run a guest on every engine and hold them side by side",
+    "diff": "run a guest on two engines in lock step, up to the first difference",
     "explain": "tell what each engine does with one instruction of a guest",
     "top": "run a guest and watch its exits live",
     "stats": "print a recorded run again, or what changed between two",

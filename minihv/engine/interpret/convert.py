@@ -19,6 +19,8 @@ from minihv.x86.state import SEGMENT_NAMES, CpuState, DescriptorTable, Events, M
 _LEGACY = 512
 _XSAVE_MIN = 576
 MXCSR_MASK = 0xFFFF
+_INITIAL_XSAVE = bytes(24) + (0x1F80).to_bytes(4, "little") + bytes(_XSAVE_MIN - 28)
+"""XSTATE_BV is zero: every component in its initial state (SDM Vol. 1, 13.6)."""
 
 
 def get_state(cpu: Cpu) -> CpuState:
@@ -88,8 +90,7 @@ def set_state(cpu: Cpu, state: CpuState) -> None:
         cpu.local_apic.write_msr(0x1B, state.apic_base)
     cpu.dr[:] = state.dr
     cpu.xcr0 = state.xcr0 | 1
-    if state.xsave:
-        load_xsave(cpu, state.xsave)
+    load_xsave(cpu, state.xsave or _INITIAL_XSAVE)
     for index, value in state.msrs.items():
         if index != MSR_EFER:
             msrs.load(cpu, index, value)

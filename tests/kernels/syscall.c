@@ -116,18 +116,56 @@ asm("back_to_ring0:\n"
     "    mov $0x10, %edx; mov %edx, %ss\n"
     "    jmp *%rax\n");
 
-volatile word se_sp;
+/* To ring 3 by SYSEXIT and back by SYSENTER. */
+volatile word se_back, se_cs, se_ss, se_flags, se_user_cs, se_user_ss;
+extern void by_sysexit(void);
+extern char se_entry[];
+asm("by_sysexit: push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
+    "    mov %rsp, se_back\n"
+    "    mov $se_user, %rdx; mov $0x12345678, %ecx\n"
+    "    sti\n"
+    "    sysexitq\n"
+    "se_user: mov %cs, %eax; mov %rax, se_user_cs; mov %ss, %eax; mov %rax, se_user_ss\n"
+    "    cmp $0x12345678, %rsp; jne 1f\n"
+    "    sysenter\n"
+    "1:  ud2\n"
+    "se_entry: pushf; popq se_flags\n"
+    "    cmp $se_stack, %rsp; jne 1b\n"
+    "    mov se_back, %rsp\n"
+    "    mov %cs, %eax; mov %rax, se_cs; mov %ss, %eax; mov %rax, se_ss\n"
+    "    mov $0x10, %eax; mov %eax, %ss\n"
+    "    pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
+    "    ret\n"
+    ".bss; .skip 256; se_stack: .skip 8; .text\n");
+extern char se_stack[];
+
 static void sysenter(void)
 {
-    section("SYSENTER");
-    word cs = CODE0;
+    section("SYSENTER, SYSEXIT");
     wrmsr(0x174, 0);
-    equal(ATTEMPT("sysenter", NONE, NONE), is_amd() ? UD : GP, "with SYSENTER_CS 0");
-    if (is_amd())
-        wrmsr(0x174, cs);
-    equal(ATTEMPT("sysexitl", NONE, INS("d"(0ul), "c"(0ul))), is_amd() ? UD : GP, "SYSEXIT");
-    if (is_amd())
-        skip("SYSENTER in long mode is Intel's");
+    equal(ATTEMPT("sysenter", NONE, NONE), is_amd() ? UD : GP, "SYSENTER with SYSENTER_CS 0");
+    equal(ATTEMPT("sysexitl", NONE, INS("d"(0ul), "c"(0ul))), is_amd() ? UD : GP, "SYSEXIT with SYSENTER_CS 0");
+    if (is_amd()) {
+        skip("the rest: in long mode they are Intel's");
+        return;
+    }
+    /* Ring 3 gets selectors +32 and +40: SPARE and two more */
+    u16 base = SPARE;
+    gdt[base / 8] = 0x00af9b000000ffff;
+    gdt[base / 8 + 1] = 0x00cf93000000ffff;
+    gdt[base / 8 + 4] = 0x00affb000000ffff;
+    gdt[base / 8 + 5] = 0x00cff3000000ffff;
+    wrmsr(0x174, base);
+    wrmsr(0x175, (word)se_stack);
+    wrmsr(0x176, (word)se_entry);
+    equal(ATTEMPT("sysexitq", NONE, INS("d"(0x800000000000ul), "c"(0ul))), GP, "SYSEXIT to a non-canonical address");
+    by_sysexit();
+    equal(se_user_cs, base + 32 + 3, "SYSEXIT: CS");
+    equal(se_user_ss, base + 40 + 3, "SYSEXIT: SS");
+    equal(se_cs, base, "SYSENTER: CS");
+    equal(se_ss, base + 8, "SYSENTER: SS");
+    check(!(se_flags & F_IF), "SYSENTER clears IF");
+    off();
 }
 
 void test(void)

@@ -538,12 +538,50 @@ static void old_instructions(void)
     set_cr4(get_cr4() & ~CR4_PAE);
     equal(try_cr0(get_cr0() | CR0_PG), GP, "long mode without PAE");
     wrmsr(MSR_EFER, 0);
-    /* SYSENTER and SYSEXIT in legacy mode */
-    extern char se_entry[], se_user[];
-    static u32 se_stack[64];
-    wrmsr(0x174, CODE0 & ~7u);
-    (void)se_entry; (void)se_user; (void)se_stack;
+}
+
+volatile u32 se_back, se_cs, se_user_cs, se_user_ss, se_flags;
+extern void by_sysexit(void);
+extern char se_entry[], se_stack[];
+asm("by_sysexit: push %ebx; push %ebp; push %esi; push %edi\n"
+    "    mov %esp, se_back\n"
+    "    mov $0x3b, %eax; mov %eax, %ds; mov %eax, %es\n"
+    "    mov $se_user, %edx; mov $0x12345678, %ecx\n"
+    "    sti\n"
+    "    sysexit\n"
+    "se_user: mov %cs, %eax; mov %eax, se_user_cs; mov %ss, %eax; mov %eax, se_user_ss\n"
+    "    cmp $0x12345678, %esp; jne 1f\n"
+    "    sysenter\n"
+    "1:  ud2\n"
+    "se_entry: cmp $se_stack, %esp; jne 1b\n"
+    "    mov se_back, %esp\n"
+    "    pushf; popl se_flags\n"
+    "    mov %cs, %eax; mov %eax, se_cs\n"
+    "    mov $0x10, %eax; mov %eax, %ds; mov %eax, %es; mov %eax, %ss\n"
+    "    pop %edi; pop %esi; pop %ebp; pop %ebx\n"
+    "    ret\n"
+    ".bss; .skip 256; se_stack: .skip 4; .text\n");
+
+static void sysenter(void)
+{
+    section("SYSENTER, SYSEXIT");
+    u64 usual = gdt[SPARE / 8];
+    for (u32 n = 0; n < 4; n++) {
+        static const u64 flat[] = {0x00cf9b000000ffff, 0x00cf93000000ffff, 0x00cffb000000ffff, 0x00cff3000000ffff};
+        gdt[SPARE / 8 + n] = flat[n];
+    }
+    wrmsr(0x174, SPARE);
+    wrmsr(0x175, (u32)se_stack);
+    wrmsr(0x176, (u32)se_entry);
+    by_sysexit();
+    equal(se_user_cs, SPARE + 16 + 3, "SYSEXIT: CS");
+    equal(se_user_ss, SPARE + 24 + 3, "SYSEXIT: SS");
+    equal(se_cs, SPARE, "SYSENTER: CS");
+    check(!(se_flags & F_IF), "SYSENTER clears IF");
     wrmsr(0x174, 0);
+    gdt[SPARE / 8] = usual;
+    /* CS is SPARE now: back to the usual one */
+    asm volatile("ljmp %0, $1f; 1:" : : "i"(CODE0));
 }
 
 static word cross_ring(word v)
@@ -571,6 +609,7 @@ void test(void)
     in_new_task();
     segments();
     old_instructions();
+    sysenter();
     inner_call();
     vm86();
 }

@@ -110,8 +110,10 @@ def run(engine: str, image: Path, cpus: int, arguments: str, timeout: float) -> 
 @pytest.mark.parametrize(("engine", "kernel"), _cases())
 def test_kernel(engine: str, kernel: Kernel, images: Path) -> None:
     image = build(kernel.name, kernel.bits, images)
-    console, reason, status = run(engine, image, kernel.cpus, kernel.arguments, 100)
+    _assert_passed(*run(engine, image, kernel.cpus, kernel.arguments, 100))
 
+
+def _assert_passed(console: str, reason: str, status: int) -> None:
     lines = console.splitlines()
     bad = [line for line in lines if not line.startswith(("PASS ", "-- ", "SUMMARY "))]
     failed = [line for line in bad if line.startswith(("FAIL", "UNEXPECTED"))]
@@ -119,6 +121,14 @@ def test_kernel(engine: str, kernel: Kernel, images: Path) -> None:
     assert (reason, status) == ("exit", 1), console[-2000:]
     assert lines[-1].startswith("SUMMARY ")
     assert sum(line.startswith("PASS ") for line in lines) >= 1
+
+
+@pytest.mark.parametrize("vendor", ["GenuineIntel", "AuthenticAMD"])
+@pytest.mark.parametrize("name", ["board", "exceptions", "syscall", "features", "msr", "insns", "debug"])
+def test_vendors(name: str, vendor: str, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter claims the host's vendor; it must be right as the other one, too."""
+    monkeypatch.setattr("minihv.engine.interpret.engine.host_vendor", lambda: vendor)
+    _assert_passed(*run("interpret", build(name, 64, images), 2, "", 60))
 
 
 @pytest.mark.parametrize(

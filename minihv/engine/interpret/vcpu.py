@@ -16,7 +16,7 @@ from minihv.engine.interpret.site import Op
 from minihv.engine.interpret.space import Space
 from minihv.engine.interpret.table import Table
 from minihv.exits import BudgetSpent, DebugStop, Exit, Halt, Idle, Interrupted, IoOut, MmioWrite, Shutdown
-from minihv.interfaces import ExactSite, InterruptSource
+from minihv.interfaces import ExactSite, InterruptSource, Watchpoint
 from minihv.x86.registers import DR6_BS, RFLAGS_IF, RFLAGS_RF, RFLAGS_TF
 from minihv.x86.state import CpuState
 
@@ -130,6 +130,7 @@ class InterpretVcpu:
         """The whole architectural state. An output or answered exit is completed first."""
         if self._replay:
             self._finish_replay()
+        self._start_up()  # IPIs that were sent belong to the state
         if self._nmis:
             self._latch_nmi()
         return convert.get_state(self.cpu)
@@ -167,9 +168,21 @@ class InterpretVcpu:
         """The time-stamp counter as the guest sees it now."""
         return msrs.tsc(self.cpu)
 
-    def debug(self, single_step: bool, breakpoints: tuple[int, ...] = ()) -> None:
+    def debug(
+        self,
+        single_step: bool,
+        breakpoints: tuple[int, ...] = (),
+        watchpoints: tuple[Watchpoint, ...] = (),
+    ) -> None:
         self._step = single_step
         self._breakpoints = breakpoints
+        cpu = self.cpu
+        cpu.host_watch = [
+            (w.address, w.length, w.reads, debug.HOST << min(len(breakpoints) + n, 3))
+            for n, w in enumerate(watchpoints)
+        ]
+        cpu.host_hits = 0
+        debug.arm(cpu)
         self._resume_at = None
         self.cpu.attention = True
 
@@ -305,7 +318,13 @@ class InterpretVcpu:
             cpu.flags &= ~RFLAGS_RF
         if traced and not cpu.skip_trap:
             cpu.trap |= DR6_BS
-        return DebugStop(DR6_BS, cpu.rip) if self._step else None
+        stop = self._take_hits() | (DR6_BS if self._step else 0)
+        return DebugStop(stop, cpu.rip) if stop else None
+
+    def _take_hits(self) -> int:
+        """DR6 bits of the host's watchpoints that were hit."""
+        hits, self.cpu.host_hits = self.cpu.host_hits, 0
+        return hits
 
     def _deliver(self, fault: GuestFault) -> Exit | None:
         """Take an exception at RIP."""
@@ -314,6 +333,7 @@ class InterpretVcpu:
         cpu.answers.clear()
         cpu.asked = 0
         cpu.trap = 0
+        cpu.host_hits = 0
         cpu.skip_trap = False
         if fault.at is not None:
             cpu.rip = fault.at
@@ -324,6 +344,16 @@ class InterpretVcpu:
         except TripleFault:
             return self._shut_down()
         return None
+
+    def _start_up(self) -> None:
+        """Take an INIT and a start-up IPI that have arrived."""
+        cpu = self.cpu
+        if self._init:
+            self._init = False
+            interrupts.take_init(cpu)
+        if cpu.wait_sipi and self._sipi is not None:
+            interrupts.take_sipi(cpu, self._sipi)
+        self._sipi = None
 
     def _shut_down(self) -> Exit:
         self.cpu.shutdown = True
@@ -343,15 +373,10 @@ class InterpretVcpu:
             if self._limited:
                 return BudgetSpent(cpu.rip)
         cpu.attention = False
-        if self._init:
-            self._init = False
-            interrupts.take_init(cpu)
+        self._start_up()
         if cpu.wait_sipi:
-            if self._sipi is None:
-                cpu.attention = True
-                return Idle(cpu.rip)
-            interrupts.take_sipi(cpu, self._sipi)
-        self._sipi = None
+            cpu.attention = True
+            return Idle(cpu.rip)
         if cpu.shutdown:
             cpu.attention = True
             return Shutdown(cpu.rip)
@@ -382,6 +407,7 @@ class InterpretVcpu:
             cpu.attention = True
             return self._sleep()
         stepping = cpu.flags & (RFLAGS_TF | RFLAGS_RF) or self._step or self._breakpoints or cpu.dr[5] & 0xFF
+        stepping = stepping or cpu.host_watch or cpu.host_hits
         if not (stepping or shadow or self._want_precise):
             return None
         exit = self._single(shadow_ss)
@@ -434,10 +460,12 @@ class InterpretVcpu:
         if cpu.left <= 0:
             return BudgetSpent(cpu.rip)
         self._want_precise = False
+        if cpu.host_hits:  # by the delivery of an interrupt or exception
+            return DebugStop(self._take_hits(), cpu.rip)
         lin = self._linear(cpu.rip)
         if self._breakpoints and lin in self._breakpoints and self._resume_at != lin:
             self._resume_at = lin
-            return DebugStop(0, cpu.rip)
+            return DebugStop(1 << min(self._breakpoints.index(lin), 3), cpu.rip)
         self._resume_at = None
         if not cpu.flags & RFLAGS_RF and not shadow_ss:
             hit = debug.instruction_breakpoints(cpu, lin)

@@ -93,19 +93,6 @@ def _ignore(value: int = 0) -> Rule:
     return Rule(lambda cpu, index: value, lambda cpu, index, new: None, stored=False)
 
 
-def _command() -> Rule:
-    """Write-only; nothing that an interpreter would have to do."""
-
-    def get(cpu: Cpu, index: int) -> int:
-        raise protection()
-
-    def put(cpu: Cpu, index: int, value: int) -> None:
-        if value & ~1:
-            raise protection()
-
-    return Rule(get, put, stored=False)
-
-
 _MEMORY_TYPES = frozenset((0, 1, 4, 5, 6))
 
 

@@ -12,7 +12,7 @@ GC_THRESHOLD = 100_000
 """Container objects until the first collection. Start-up makes some ten thousand that all stay alive, and
 with the default of 700 the collector looks through them again and again for nothing."""
 SWITCH_INTERVAL = 0.0005
-"""Seconds after which a thread that waits for the interpreter gets it. With the default of 5 ms the supervisor
+"""Seconds after which a waiting thread gets the interpreter. With the default of 5 ms the supervisor
 came that much late to the end of a guest whose vCPU is Python, ten times what a tiny guest takes."""
 
 

@@ -106,6 +106,26 @@ class ExactSite(NamedTuple):
         return self.linear
 
 
+class _WatchpointFields(NamedTuple):
+    address: int
+    length: int
+    reads: bool = False
+
+
+class Watchpoint(_WatchpointFields):
+    """Stop behind an instruction that writes any of `length` bytes (1, 2, 4, 8) at linear `address`, which is
+    a multiple of it; with `reads`, also behind one that reads there. Raises ValueError for others."""
+
+    __slots__ = ()
+
+    def __new__(cls, address: int, length: int, reads: bool = False) -> "Watchpoint":
+        if length not in (1, 2, 4, 8) or address % length:
+            raise ValueError(
+                f"a watchpoint has 1, 2, 4 or 8 bytes at a multiple of that, found {length} at {address:#x}"
+            )
+        return super().__new__(cls, address, length, reads)
+
+
 class Vcpu(Protocol):
     """One virtual CPU. Only its own thread may call anything but `kick`."""
 
@@ -153,8 +173,18 @@ class Vcpu(Protocol):
         """Where `exit`, the last one returned by `run`, came from. Called for the first exit of a site."""
         ...
 
-    def debug(self, single_step: bool, breakpoints: tuple[int, ...] = ()) -> None:
-        """Ask for `DebugStop` after each instruction and/or at up to four linear addresses."""
+    def debug(
+        self,
+        single_step: bool,
+        breakpoints: tuple[int, ...] = (),
+        watchpoints: tuple[Watchpoint, ...] = (),
+    ) -> None:
+        """Ask for `DebugStop` after each instruction, at linear addresses, and/or behind accesses to memory.
+
+        Together they are at most four where the processor's own registers serve (ValueError), and UsageError
+        says where an engine has no watchpoints. B0-B3 of `DebugStop.dr6` number them, breakpoints first; from
+        the fourth on all are B3. It replaces what was asked for before.
+        """
         ...
 
     def close(self) -> None: ...

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from minihv.errors import GuestMemoryError, HostError, UsageError
 from minihv.exits import BudgetSpent, DebugStop, Exit, Interrupted, Shutdown
-from minihv.interfaces import Engine, Vcpu
+from minihv.interfaces import Engine, Vcpu, Watchpoint
 from minihv.machine.build import Parts
 from minihv.machine.recorders import Recorder
 from minihv.machine.tap import Tap, must_count
@@ -235,5 +235,10 @@ class TracedVcpu(Tap):
             self._end(DebugStop(0, 0))
         return state
 
-    def debug(self, single_step: bool, breakpoints: tuple[int, ...] = ()) -> None:
+    def debug(
+        self,
+        single_step: bool,
+        breakpoints: tuple[int, ...] = (),
+        watchpoints: tuple[Watchpoint, ...] = (),
+    ) -> None:
         raise UsageError("expected either --trace-insns or a debugger, found both; leave one out")

@@ -6,7 +6,7 @@ another engine.
 
 from minihv.errors import UsageError
 from minihv.exits import Exit
-from minihv.interfaces import Engine, Site, Vcpu
+from minihv.interfaces import Engine, Site, Vcpu, Watchpoint
 from minihv.x86.state import CpuState
 
 
@@ -67,8 +67,13 @@ class Tap:
     def site(self, exit: Exit, /) -> Site:
         return self.inner.site(exit)
 
-    def debug(self, single_step: bool, breakpoints: tuple[int, ...] = ()) -> None:
-        self.inner.debug(single_step, breakpoints)
+    def debug(
+        self,
+        single_step: bool,
+        breakpoints: tuple[int, ...] = (),
+        watchpoints: tuple[Watchpoint, ...] = (),
+    ) -> None:
+        self.inner.debug(single_step, breakpoints, watchpoints)
 
     def close(self) -> None:
         self.inner.close()

@@ -155,6 +155,10 @@ class Cpu:
         self.keep_rf = False
         """This instruction (IRET, task switch) set RF for the next one."""
 
+        self.host_watch: list[tuple[int, int, bool, int]] = []
+        """The VMM's own watchpoints, as in `watch`."""
+        self.host_hits = 0
+        """DR6 bits of those that were hit and not told yet."""
         self.watch: list[tuple[int, int, bool, int]] = []
         """Armed data breakpoints: (linear address, bytes, also on reads, DR6 bit)."""
 

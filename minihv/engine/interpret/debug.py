@@ -12,6 +12,8 @@ from minihv.x86.registers import (
 )
 
 _HIT_BITS = 0xF
+HOST = 1 << 32
+"""In the bit of a watched piece of memory: it is the VMM's watchpoint, not the guest's."""
 
 
 def report(cpu: Cpu, bits: int) -> None:
@@ -52,7 +54,7 @@ def arm(cpu: Cpu) -> None:
     watch = [
         (address, length, kind == DR7_RW_ACCESS, 1 << n)
         for n, kind, address, length in _armed(cpu, (DR7_RW_WRITE, DR7_RW_ACCESS))
-    ]
+    ] + cpu.host_watch
     if watch or cpu.watch:
         cpu.watch = watch
         cpu.mmu.flush_data()

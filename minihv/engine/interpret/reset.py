@@ -72,5 +72,5 @@ def _architectural(cpu: Cpu) -> None:
     cpu.cr2 = cpu.cr3 = cpu.cr4 = cpu.efer = 0
     cpu.cr8 = 0
     cpu.dr[:] = [0, 0, 0, 0, DR6_RESET, DR7_RESET]
-    cpu.watch = []
+    cpu.watch = list(cpu.host_watch)
     cpu.cpl = 0

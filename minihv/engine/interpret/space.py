@@ -10,6 +10,7 @@ no cutting before: a page number outside the address space is in no dict, and th
 from collections.abc import Callable
 
 from minihv.engine.interpret.cpu import M32, M64, Cpu
+from minihv.engine.interpret.debug import HOST
 from minihv.engine.interpret.faults import GuestFault, protection, stack_fault
 from minihv.engine.interpret.mmu import Mmu
 from minihv.engine.interpret.physical import Frame
@@ -301,7 +302,10 @@ class Space:
             return
         for at, length, on_read, bit in cpu.watch:
             if lin < at + length and at < lin + size and (write or on_read):
-                cpu.trap |= bit
+                if bit >= HOST:
+                    cpu.host_hits |= bit // HOST
+                else:
+                    cpu.trap |= bit
                 cpu.attention = True
 
 

@@ -174,6 +174,8 @@ class InterpretVcpu:
         breakpoints: tuple[int, ...] = (),
         watchpoints: tuple[Watchpoint, ...] = (),
     ) -> None:
+        """Exact, also within string instructions, and any number. Watchpoints do not see what the processor
+        does on its own: descriptor tables, and the stack on which it delivers an event."""
         self._step = single_step
         self._breakpoints = breakpoints
         cpu = self.cpu
@@ -406,8 +408,8 @@ class InterpretVcpu:
         if cpu.halted:
             cpu.attention = True
             return self._sleep()
-        stepping = cpu.flags & (RFLAGS_TF | RFLAGS_RF) or self._step or self._breakpoints or cpu.dr[5] & 0xFF
-        stepping = stepping or cpu.host_watch or cpu.host_hits
+        stepping = cpu.flags & (RFLAGS_TF | RFLAGS_RF) or self._step or cpu.dr[5] & 0xFF
+        stepping = stepping or bool(self._breakpoints) or bool(cpu.host_watch)
         if not (stepping or shadow or self._want_precise):
             return None
         exit = self._single(shadow_ss)

@@ -16,7 +16,7 @@ from minihv.engine.kvm.inject import Injector
 from minihv.engine.kvm.site import AFTER, BEFORE, GPRS, CodeSite
 from minihv.engine.kvm.state import StatePort
 from minihv.engine.kvm.statsfd import StatsFd
-from minihv.errors import GuestMemoryError
+from minihv.errors import GuestMemoryError, UsageError
 from minihv.exits import (
     Exit,
     Fault,
@@ -31,7 +31,8 @@ from minihv.exits import (
     MsrRead,
     MsrWrite,
 )
-from minihv.interfaces import ExactSite, InterruptSource, Site
+from minihv.interfaces import ExactSite, InterruptSource, Site, Watchpoint
+from minihv.x86.registers import DR7_LENGTHS, DR7_RESET, DR7_RW_ACCESS, DR7_RW_EXECUTE, DR7_RW_WRITE
 from minihv.x86.state import SEGMENT_NAMES, CpuState, MpState
 
 if TYPE_CHECKING:
@@ -347,19 +348,34 @@ class KvmVcpu:
         self.port.store(state)
         self._run.cr8 = state.cr8  # without a LAPIC in the kernel every entry takes CR8 from here
 
-    def debug(self, single_step: bool, breakpoints: tuple[int, ...] = ()) -> None:
-        """KVM_SET_GUEST_DEBUG (KVM API 4.60); breakpoints are execution breakpoints in DR0..DR3."""
-        if len(breakpoints) > 4:
-            raise ValueError(f"the processor has four breakpoint registers, {len(breakpoints)} asked for")
+    def debug(
+        self,
+        single_step: bool,
+        breakpoints: tuple[int, ...] = (),
+        watchpoints: tuple[Watchpoint, ...] = (),
+    ) -> None:
+        """KVM_SET_GUEST_DEBUG (KVM API 4.60): DR0..DR3, breakpoints first. Raises UsageError for
+        watchpoints under PVM: its emulator, which executes all of ring 0, never looks at them."""
+        asked = len(breakpoints) + len(watchpoints)
+        if asked > 4:
+            raise ValueError(f"the processor has four breakpoint registers, {asked} asked for")
+        if watchpoints and self._engine.emulates_ring0:
+            raise UsageError(
+                "expected a KVM with data watchpoints, found PVM, whose emulator has none; "
+                "use --engine interpret"
+            )
         request = ffi.new("struct kvm_guest_debug *")
         if single_step:
             request.control |= abi.GUESTDBG_ENABLE | abi.GUESTDBG_SINGLESTEP
-        if breakpoints:
+        if asked:
             request.control |= abi.GUESTDBG_ENABLE | abi.GUESTDBG_USE_HW_BP
-            request.debugreg[7] = 0x400
-            for number, address in enumerate(breakpoints):
+            request.debugreg[7] = DR7_RESET
+            rows = [(address, DR7_RW_EXECUTE, 1) for address in breakpoints]
+            rows += [(w.address, DR7_RW_ACCESS if w.reads else DR7_RW_WRITE, w.length) for w in watchpoints]
+            for number, (address, kind, length) in enumerate(rows):
                 request.debugreg[number] = address
-                request.debugreg[7] |= 2 << 2 * number  # Gn, R/Wn = LENn = 0: execution
+                fields = DR7_LENGTHS.index(length) << 2 | kind  # LENn, R/Wn (SDM Vol. 3B, 18.2.4)
+                request.debugreg[7] |= 2 << 2 * number | fields << 16 + 4 * number  # 2: Gn
         self._kernel.ioctl(self.fd, abi.SET_GUEST_DEBUG, request)
 
     # Where an exit came from

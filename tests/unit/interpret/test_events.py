@@ -244,7 +244,7 @@ def test_host_single_step_and_breakpoints() -> None:
     lab.vcpu.debug(True)
     assert lab.run() == DebugStop(0x4000, CODE + 2)
     lab.vcpu.debug(False, (CODE + 4,))
-    assert lab.run() == DebugStop(0, CODE + 4)
+    assert lab.run() == DebugStop(1, CODE + 4)
     assert (lab.rbx, lab.rcx) == (1, 0)
     lab.run_to_halt()
     assert lab.rcx == 1

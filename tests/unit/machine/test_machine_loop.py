@@ -8,7 +8,7 @@ import pytest
 from minihv import exits as x
 from minihv.bus import Bus
 from minihv.devices.callbacks import PortHandler
-from minihv.interfaces import ExactSite, Site
+from minihv.interfaces import ExactSite, Site, Watchpoint
 from minihv.machine import loop as loop_module
 from minihv.machine.idle import IdleRounds
 from minihv.machine.loop import VcpuLoop
@@ -70,7 +70,12 @@ class FakeVcpu:
     def site(self, exit: x.Exit, /) -> Site:
         return ExactSite(0x7C00 + getattr(exit, "rip", 0))
 
-    def debug(self, single_step: bool, breakpoints: tuple[int, ...] = ()) -> None:
+    def debug(
+        self,
+        single_step: bool,
+        breakpoints: tuple[int, ...] = (),
+        watchpoints: tuple[Watchpoint, ...] = (),
+    ) -> None:
         raise AssertionError("not for a loop")
 
     def close(self) -> None:

@@ -73,10 +73,13 @@ class Lockstep:
         self._sides: list[Side] = []
         self._adopted: Counter[str] = Counter()
         self._by_exit = 0
+        self._now: CpuState | None = None
+        """The first engine's state, where it is known already."""
         self._open()
 
     def _open(self) -> None:
         self._close()
+        self._now = None
         for engine in self._engines:
             self._sides.append(Side(self._config.replace(engine=engine), self._plan))
         if self._config.clock == "real" and all(s.engine.traits.counts_instructions for s in self._sides):
@@ -149,7 +152,7 @@ class Lockstep:
 
     def _one(self) -> list[str]:
         first, second = self._sides
-        before = first.state()
+        before, self._now = self._now or first.state(), None
         if not (first.can_step(before) and second.can_step(before)):
             self._by_exit += 1
             one, other = merged(first.run_to_exit()), merged(second.run_to_exit())
@@ -166,6 +169,8 @@ class Lockstep:
         if insn is not None:
             self._adopt(before, insn, a, b)
         lines = self._differs(a, b, before, merged(exits[0]), merged(exits[1]), insn=insn)
+        if not lines:
+            self._now = a
         if lines and a.rip != b.rip and self._caught_up(a, b):
             return []
         return lines

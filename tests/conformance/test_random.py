@@ -103,7 +103,7 @@ def test_stub_code_is_what_its_comments_say() -> None:
     from iced_x86 import Decoder, Formatter, FormatterSyntax
 
     for module in (stubs, native_code):
-        source = Path(module.__file__).read_text(encoding="utf-8")
+        source = Path(str(module.__file__)).read_text(encoding="utf-8")
         rows = [line.strip() for line in source.splitlines() if line.startswith('    "') and "#" in line]
         assert len(rows) > 60
         assert bytes.fromhex("".join(row.split('"')[1] for row in rows)) == module.CODE

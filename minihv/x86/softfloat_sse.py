@@ -78,7 +78,9 @@ def pack(fmt: Format, value: Value, csr: int) -> tuple[int, int]:
     flags &= PE
     if tiny:
         if not csr & UM:
-            flags |= UE
+            # The handler would get the result as if the exponent had no bottom: PE tells whether that is
+            # exact (SDM Vol. 1, 4.9.1.5 and 4.9.1.6).
+            flags = UE | PE if shift > 0 and m & (1 << shift) - 1 else UE
         elif csr & FTZ:
             return top, UE | PE
         elif flags:

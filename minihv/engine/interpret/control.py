@@ -9,6 +9,7 @@ from minihv.engine.interpret.decode import Code, Mnemonic, OpKind
 from minihv.engine.interpret.faults import GuestFault, protection, stack_fault
 from minihv.engine.interpret.flags import CONDITIONS, SIGNS
 from minihv.engine.interpret.site import Op, Read, Site, Write
+from minihv.engine.interpret.space import misaligned
 from minihv.engine.interpret.table import Builder, Table
 from minihv.x86.registers import RFLAGS_IOPL, RFLAGS_VM, VECTOR_BR, VECTOR_UD
 
@@ -160,7 +161,7 @@ def call(s: Site) -> Op:
 def _call_checking_stack(s: Site, read: Read, push: Write, back: int) -> Op:
     """AMD's processors look at the stack before they look where a call goes in 64-bit mode."""
     go, r, size = set_ip(s), s.cpu.r, abs(s.insn.stack_pointer_increment)
-    probe = s.probe_write()
+    probe, align = s.probe_write(), s.mode.align
 
     def indirect() -> None:
         target = read()
@@ -168,6 +169,8 @@ def _call_checking_stack(s: Site, read: Read, push: Write, back: int) -> Op:
             top = r[RSP] - size & M64
             if (top >> 47) + 1 & 0x1FFFE:
                 raise stack_fault()
+            if align and top & size - 1:
+                raise misaligned(top)
             probe(top, size)
         go(target)
         push(back)

@@ -40,6 +40,7 @@ _STRINGS = frozenset((
 _HOST_TABLE = 0x80
 _DESCRIPTOR_QUERIES = frozenset((Mnemonic.LAR, Mnemonic.LSL, Mnemonic.VERR, Mnemonic.VERW))
 _SMALL_ENVIRONMENT = 14
+_M64 = (1 << 64) - 1
 _USER_TOP = 1 << 47
 _X87_ENVIRONMENT = ("fsw", "fop", "fip", "fdp")
 _MM = 1 << 17
@@ -86,16 +87,21 @@ def _transcendental(p: Pair) -> set[str]:
     if p.insn.mnemonic not in _TRANSCENDENTAL:
         return set()
     if _out_of_range(p):
-        return {"st0", *_X87_ENVIRONMENT}
+        return {*_X87_ORDER, *_X87_ENVIRONMENT}
     excused = {
         name for name in ("st0", "st1")
-        if abs(_number(p.theirs[name]) - _number(p.ours[name])) <= 2
+        if abs(_in_order(_number(p.theirs[name])) - _in_order(_number(p.ours[name]))) <= 2
     }  # fmt: skip
     # C1 tells which way the result was rounded, PE (and UE with it) whether it was inexact.
     soft = _C1 | _UE_PE | _ES_B
     if _number(p.theirs["fsw"]) & ~soft == _number(p.ours["fsw"]) & ~soft:
         excused.update(_X87_ENVIRONMENT)
     return excused
+
+
+def _in_order(value: int) -> int:
+    """An 80-bit float without its explicit integer bit: then neighbours differ by one."""
+    return (value >> 64) << 63 | value & (1 << 63) - 1
 
 
 def _out_of_range(p: Pair) -> bool:
@@ -115,7 +121,8 @@ def _big_operand(p: Pair) -> set[str]:
     if (size <= 16 and size != _SMALL_ENVIRONMENT) and not reads_frame(p.insn):
         return set()
     a, b = _number(p.theirs["cr2"]), _number(p.ours["cr2"])
-    return {"cr2", "error"} if abs(a - b) < max(size, 64) + 0x10000 * reads_frame(p.insn) else set()
+    distance = min(a - b & _M64, b - a & _M64)
+    return {"cr2", "error"} if distance < max(size, 64) + 0x10000 * reads_frame(p.insn) else set()
 
 
 def _frame_order(p: Pair) -> set[str]:
@@ -194,11 +201,15 @@ def _mxcsr_mm(p: Pair) -> set[str]:
 def _wrap(p: Pair) -> set[str]:
     vectors = {p.theirs["vector"], p.ours["vector"]}
     limit = vectors & {x.VECTOR_SS, x.VECTOR_GP}
-    return {"vector", "error", "cr2"} if p.case.bits == 32 and limit and x.VECTOR_PF in vectors else set()
+    other = vectors & {x.VECTOR_PF, x.VECTOR_AC}
+    return {"vector", "error", "cr2"} if p.case.bits == 32 and limit and other else set()
 
 
 def _host_descriptors(p: Pair) -> set[str]:
     """The host has descriptors where the guest's table ends: Linux's TSS, LDT and per-CPU data."""
+    zf = _number(p.theirs["rflags"]) & ~_number(p.ours["rflags"]) & x.RFLAGS_ZF
+    if p.judge == NATIVE and p.insn.mnemonic in _DESCRIPTOR_QUERIES and zf and not p.faulted:
+        return {"rflags", *GPR_NAMES}
     error = _number(p.ours["error"]) & 0xFFFC
     selector = p.ours["vector"] in (x.VECTOR_GP, x.VECTOR_NP) and error >= at.TSS_SELECTOR
     return set(p.theirs) if p.judge == NATIVE and selector and error < _HOST_TABLE else set()

@@ -40,6 +40,8 @@ class Tally(NamedTuple):
     """How the cases ended, by the judge."""
     failures: list[Failure]
     seconds: float
+    unsteady: list[int]
+    """One number: results of a judge that did not come again when the same cases ran again."""
 
 
 def judges(bits: int, wanted: Sequence[str] = ()) -> list[str]:
@@ -88,7 +90,7 @@ class Campaign:
         one of `only`), ending early after `stop_after` failures."""
         chosen = [s for s in self.subjects if self._matches(s, only)]
         generator = Generator(frozenset(self.subjects), seed)
-        tally = Tally(0, Counter(), Counter(), [], 0.0)
+        tally = Tally(0, Counter(), Counter(), [], 0.0, [0])
         started = time.perf_counter()
         source = self._endless(chosen, generator) if chosen else iter(())
         while tally.cases < cases and len(tally.failures) < stop_after and chosen:
@@ -101,7 +103,7 @@ class Campaign:
 
     def check(self, cases: Sequence[Case]) -> list[Failure]:
         """The failures among given cases."""
-        tally = Tally(0, Counter(), Counter(), [], 0.0)
+        tally = Tally(0, Counter(), Counter(), [], 0.0, [0])
         self._chunk([(Subject(0, case.bits), case) for case in cases], tally)
         return tally.failures
 
@@ -136,7 +138,13 @@ class Campaign:
                 theirs = session.run(cases)
                 if not number:
                     tally.vectors.update(-1 if isinstance(r, str) else r.vector for r in theirs)
-                tally.failures.extend(self._failures(part, session.name, theirs, ours))
+                failures = list(self._failures(part, session.name, theirs, ours))
+                if failures:
+                    # A host that interrupts at a bad moment may spoil a result; what is wrong stays wrong.
+                    again = {f.case for f in self._failures(part, session.name, session.run(cases), ours)}
+                    tally.unsteady[0] += sum(f.case not in again for f in failures)
+                    failures = [f for f in failures if f.case in again]
+                tally.failures.extend(failures)
 
     def _failures(
         self, part: Sequence[tuple[Subject, Case]], judge: str, theirs: Sequence[Outcome],

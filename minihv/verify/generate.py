@@ -213,9 +213,11 @@ GENERAL = _general()
 
 
 def _meaningless(encoded: Encoded) -> bool:
-    """It has a prefix that no manual gives a sense, but that processors read all the same: F2 or F3 before
-    LOOPcc turns it into another LOOPcc on AMD's."""
+    """It has a prefix that processors read although they do not list it: on AMD's F2 or F3 before LOOPcc
+    turns it into another LOOPcc, and LOCK before MOV CR0 makes it CR8 (a CPUID bit that is not claimed)."""
     insn = encoded.insn
+    if 0xF0 in encoded.raw[:-2] and insn.mnemonic == Mnemonic.MOV:
+        return any(Register.CR0 <= insn.op_register(n) <= Register.CR15 for n in range(insn.op_count))
     loop = insn.is_loop or insn.is_loopcc
     return loop and bool({0xF2, 0xF3}.intersection(encoded.raw[:-2]))
 

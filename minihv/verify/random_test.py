@@ -76,7 +76,8 @@ def _report(campaign: Campaign, tally: Tally, seed: int) -> int:
     )
     print(
         f"{tally.cases} cases (seed {seed}) of {len(tally.by_subject)} instructions in {tally.seconds:.0f} s"
-        f", {rate:.0f} a second; by vector: {ends}; failures: {len(tally.failures)}"
+        f", {rate:.0f} a second; by vector: {ends}; failures: {len(tally.failures)}; "
+        f"judged otherwise when run again: {tally.unsteady[0]}"
     )
     kinds: Counter[str] = Counter()
     for failure in tally.failures:

@@ -121,4 +121,24 @@ REGRESSIONS: tuple[tuple[str, str], ...] = (
         "MASKMOVQ without any byte still checks the address (AMD)",
         "78da6376e0ff7e90012fe07000538282102e2b0e652bf803f018c2c24029606282d0f5ccd8e51be41946c1281805a360148c200000469d04aa",
     ),
+    (
+        "DPPD: underflow unmasked and exact but for the exponent: no PE",
+        "78da635748e3b7727465f8cf8013703830900202e403186801989820743d3376f9d9e10c0cffff330c38701337b3fcffbf9e0184db443b1b1846c1281805a36048810916d0c27fd0bb1400df5c0f13",
+    ),
+    (
+        "MULPD likewise",
+        "78da635348e38f8c613267c00d381cc0d47f2040163e251bc0404fc0c404a1eb99b1cbf72782dcc830e4803694fe982dabae70e4dc1f8651300a46018940024a7fb01f0d8b910500d4b71039",
+    ),
+    (
+        "CVTPD2PS likewise",
+        "78da635148e38f3ac9800f7038300c06c0c404a1eb99b1cbdfdfcac0f0ff3fc3e00407e41b1821ac068651300a46c12818055401000ed107fd",
+    ),
+    (
+        "MULSS likewise",
+        "78da6351f8cc1ff99b011fe07060180c80890942d733639717496760f8ff9f61c80101286d7bc5c868c5a54f5349d5cf06c40ffeffffcf07a4951846c1281805a360e4000052480e5b",
+    ),
+    (
+        "CALL to nowhere with a misaligned stack: #AC first (AMD)",
+        "78da6377f82fa25a201fc0801b703830100356ca0530d0123031b180e97a66ecf20df20c0cffff338c8251300a46c128a029f80129692f1cd83fd02e0100f8260b2b",
+    ),
 )

@@ -11,7 +11,7 @@ from minihv.x86 import registers as x
 FXSAVE_USED = 416
 """Bytes of an FXSAVE image that mean something (SDM Vol. 1, 10.5.1)."""
 _MXCSR_MASK = 28
-_PAD = b"\x90" * 16
+_PAD, _INT3 = b"\x90" * 16, b"\xcc" * 16
 
 
 class Case(NamedTuple):
@@ -31,14 +31,14 @@ class Case(NamedTuple):
     gs_base: int
     windows: bytes
 
-    def record(self) -> bytes:
-        """As the harness guest reads it."""
+    def record(self, step: bool = True) -> bytes:
+        """As the harness guest reads it. `step`: stop by the trap flag; else by an INT3 behind the code."""
         end = at.CODE + 0x2000 - self.rip
-        code = (self.code + _PAD)[: min(at.CODE_ROOM, end)]
+        code = (self.code + (_PAD if step else _INT3))[: min(at.CODE_ROOM, end)]
         cs = at.USER_CODE64 if self.bits == 64 else at.USER_CODE32
         return struct.pack(
             "<512s16Q5Q2Q2Q4H32s16x1024s256x",
-            self.fx, *self.gpr, self.rip, cs, self.rflags | x.RFLAGS_TF, self.gpr[4], at.USER_DATA,
+            self.fx, *self.gpr, self.rip, cs, self.rflags | x.RFLAGS_TF * step, self.gpr[4], at.USER_DATA,
             self.rip, len(code), self.fs_base, self.gs_base, *([at.USER_DATA] * 2), 0, 0, code, self.windows,
         )  # fmt: skip
 
@@ -111,3 +111,8 @@ class Result(NamedTuple):
         return cls(
             fx, tuple(gpr), vector, error, rip, cs, rflags, rsp, ss, cr2, fs_base, gs_base, selectors, windows
         )
+
+    def as_stepped(self) -> "Result":
+        """A result that ended by INT3, or a fault, as the trap flag would have made it."""
+        found = self._replace(rflags=self.rflags | x.RFLAGS_TF)
+        return found._replace(vector=x.VECTOR_DB, rip=self.rip - 1) if self.vector == x.VECTOR_BP else found

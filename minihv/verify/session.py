@@ -4,14 +4,14 @@ A judge is an engine (as a guest), or "native", the host's own processor (as a p
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
 from minihv.engine.select import open_engine
 from minihv.exits import IoOut
 from minihv.host.ram import HostRam
-from minihv.interfaces import EngineConfig
+from minihv.interfaces import EngineConfig, Vcpu
 from minihv.memory import GuestMemory, Region
 from minihv.verify import image
 from minihv.verify import layout as at
@@ -41,12 +41,14 @@ class Processor(Protocol):
 class EngineProcessor:
     """The harness as a guest of an engine."""
 
-    def __init__(self, name: str, ram: HostRam) -> None:
+    def __init__(self, name: str, ram: HostRam, prepare: Callable[[Vcpu], None] | None) -> None:
         self._memory = GuestMemory([Region(0, at.RAM, ram.piece(0, at.RAM), False, "ram")])
         self._engine, _ = open_engine(name, self._memory, EngineConfig(irqchip="none"))
         try:
             self._vcpu = self._engine.create_vcpu(0)
             self._vcpu.attach_thread()
+            if prepare is not None:
+                prepare(self._vcpu)
             self._vcpu.set_state(image.build(self._memory))
         except BaseException:
             self._engine.close()
@@ -74,8 +76,12 @@ class EngineProcessor:
 class Session:
     """A context manager. `name` is an engine's name as `minihv.engine.select` knows it, or "native"."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, step: bool = True, prepare: Callable[[Vcpu], None] | None = None) -> None:
+        """`step`: stop cases by the trap flag, else by an INT3 behind the instruction, so that engines which
+        do something else for a step do not. `prepare` is called with an engine's new vCPU."""
         self.name = name
+        self._step = step
+        self._prepare = prepare
         self._ram: HostRam | None = None
         self._processor: Processor | None = None
 
@@ -99,7 +105,9 @@ class Session:
         assert ram is not None
         view = ram.view
         view[at.GPA_ARENA : at.GPA_ARENA + at.ARENA_END - at.ARENA] = bytes(at.ARENA_END - at.ARENA)
-        view[at.GPA_INPUT : at.GPA_INPUT + at.RECORD * len(cases)] = b"".join(c.record() for c in cases)
+        view[at.GPA_INPUT : at.GPA_INPUT + at.RECORD * len(cases)] = b"".join(
+            c.record(self._step) for c in cases
+        )
         variables = at.GPA_HARNESS + at.VARS - at.HARNESS
         for n, value in enumerate((at.INPUT, at.OUTPUT, len(cases))):
             view[variables + 8 * n : variables + 8 * n + 8] = value.to_bytes(8, "little")
@@ -110,6 +118,8 @@ class Session:
             Result.unpack(bytes(view[gpa : gpa + at.RECORD]))
             for gpa in range(at.GPA_OUTPUT, at.GPA_OUTPUT + done * at.RECORD, at.RECORD)
         ]
+        if not self._step:
+            found = [one if isinstance(one, str) else one.as_stepped() for one in found]
         if trouble is not None:
             self.close()
             if left:
@@ -120,7 +130,9 @@ class Session:
         self._ram = HostRam(at.RAM)
         try:
             self._processor = (
-                NativeProcess(self._ram) if self.name == NATIVE else EngineProcessor(self.name, self._ram)
+                NativeProcess(self._ram)
+                if self.name == NATIVE
+                else EngineProcessor(self.name, self._ram, self._prepare)
             )
         except BaseException:
             self.close()

@@ -241,7 +241,7 @@ def _low_pages(p: Pair) -> set[str]:
 def _pvm_gp(p: Pair) -> set[str]:
     """What the emulator does instead may be anything; the native process judges these cases."""
     gp = x.VECTOR_GP in (p.ours["vector"], p.theirs["vector"]) or _is_prefetch_register(p)
-    gp = gp or p.insn.mnemonic in _AREAS  # reads and writes of these areas it emulates in part
+    gp = gp or p.insn.mnemonic in _AREAS or reads_frame(p.insn)  # it emulates these, too, in part
     return set(p.theirs) if p.judge == "kvm" and gp and _is_pvm() else set()
 
 

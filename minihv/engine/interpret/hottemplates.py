@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from minihv.engine.interpret.control import fixed_target
 from minihv.engine.interpret.cpu import CS, M32, RSP, SS
-from minihv.engine.interpret.decode import Mnemonic
+from minihv.engine.interpret.decode import Code, Mnemonic
 from minihv.engine.interpret.flags import MASKS, SIGNS
 from minihv.engine.interpret.hotcode import NoTemplate, Writer
 from minihv.engine.interpret.site import Site
@@ -55,6 +55,8 @@ def _widen(signed: bool) -> Template:
     """MOVZX, MOVSX, MOVSXD."""
 
     def template(w: Writer, s: Site) -> None:
+        if s.insn.code == Code.MOVSXD_R16_RM16:
+            raise NoTemplate  # how much it reads depends on the vendor
         index, size, high = w.general(s, 0)
         value = w.value(s, 1)
         if signed:

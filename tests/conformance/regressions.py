@@ -141,4 +141,8 @@ REGRESSIONS: tuple[tuple[str, str], ...] = (
         "CALL to nowhere with a misaligned stack: #AC first (AMD)",
         "78da6377f82fa25a201fc0801b703830100356ca0530d0123031b180e97a66ecf20df20c0cffff338c8251300a46c128a029f80129692f1cd83fd02e0100f8260b2b",
     ),
+    (
+        "F3 REX.B 90 exchanges R8 and RAX, and is no PAUSE",
+        "78da6371f89ce23981010ff8c7efc0400dc04ea17e2626085dcf8c5dbe419e81e1ff7f8651300a46c1281805230400001c6e06ec",
+    ),
 )

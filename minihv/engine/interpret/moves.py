@@ -283,8 +283,25 @@ def nop(s: Site) -> Op:
     return lambda: None
 
 
+def _xchg_r8(s: Site, raw: bytes) -> Op:
+    """F3 REX.B 90 is XCHG R8, RAX to a processor (the prefix means nothing), PAUSE to the decoder."""
+    r, size = s.cpu.r, 8 if raw[-2] & 8 else 2 if 0x66 in raw[:-2] else 4
+    mask = MASKS[size]
+
+    def op() -> None:
+        a, b = r[RAX], r[8]
+        keep = ~M16 if size == 2 else 0
+        r[RAX], r[8] = a & keep | b & mask, b & keep | a & mask
+
+    return op
+
+
 def pause(s: Site) -> Op:
     """PAUSE: whoever spins waits for another processor, so let that one run."""
+    if s.mode.bits == 64 and s.insn.len > 2:
+        raw = s.memory.read_bytes(s.ip, s.insn.len)
+        if raw[-2] & 0xF1 == 0x41:
+            return _xchg_r8(s, raw)
     cpu = s.cpu
     if cpu.cpus == 1:
         return nop(s)
